@@ -19,6 +19,9 @@ SUPPRESSED_COPIES: Final = "suppressed_copies"
 HOLDS: Final = "holds"
 """To park what a pause of its tenant or quiet hours hold. It needs no part of a content."""
 
+ERASURE: Final = "erasure"
+"""To keep no answer of a provider about a notification that was erased meanwhile."""
+
 FEATURES: Final[Mapping[str, Collection[str]]] = {
     "recipient_name": ("recipient_name",),
     "sender": ("from", "reply_to"),
@@ -29,6 +32,7 @@ FEATURES: Final[Mapping[str, Collection[str]]] = {
     "time_zone": ("time_zone",),
     HOLDS: (),
     "templates": ("template", "locale", "template_id", "template_channel", "variables"),
+    ERASURE: (),
 }
 """Every feature of this version, and the parts of a stored content that need it.
 
@@ -36,6 +40,7 @@ A new feature is a new line. Other versions read the names: a name keeps its mea
 """
 
 NEEDED_TO_HOLD: Final = frozenset({HOLDS})
+NEEDED_TO_ERASE: Final = frozenset({ERASURE})
 NO_FEATURES: Final = frozenset[str]()
 ALL_FEATURES: Final = frozenset(FEATURES)
 KNOWN_PARTS: Final = PLAIN_PARTS.union(*FEATURES.values())

@@ -377,6 +377,23 @@ class Deployment(DeploymentModel):
         id_ = pick(self.waiting, index)
         assert self.database.ids(statement("cancel"), [id_], None) == [id_]
 
+    @precondition(lambda self: self.accepted)
+    @rule(index=INDEX)
+    def erase(self, index: int) -> None:
+        """Erase a notification, whatever it does. One that is being sent stays as it is."""
+        id_ = pick(list(self.accepted), index)
+        was_claimed = self.rows[id_].is_claimed
+        self.database.erase(id_)
+        row = self.database.rows()[id_]
+        assert row.is_erased is not was_claimed
+        assert not row.is_erased or not row.is_live, "an erased row waits"
+
+    @precondition(lambda self: self.erased)
+    @rule(index=INDEX)
+    def send_an_erased_one_again(self, index: int) -> None:
+        id_ = pick(self.erased, index)
+        assert self.database.ids(statement("retry"), [id_], id_, id_, None, None) == []
+
     @precondition(lambda self: self.ended)
     @rule(index=INDEX)
     def send_again(self, index: int) -> None:

@@ -30,6 +30,7 @@ NAMED_IN_SQL = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered lost
 cancel                  .       .       .       .      .     .       .        1         .          .          .       .
 collapse                .       .       .       .      .     .       .        1         .          .          .       .
+erase_end               .       .       .       .      .     .       .        .         1          .          .       .
 fail_unclaimable        .       .       .       .      .     1       .        .         .          .          .       .
 insert_suppressed       .       .       .       .      .     .       .        .         1          .          .       .
 key_owners              .       .       .       .      .     .       .        .         1          .          .       .
@@ -94,8 +95,9 @@ OTHER_WORDS_IN_SQL = {
     *("superuser_reserved_connections", "reserved_connections", "default_transaction_read_only"),
     *("server_version", "server_version_num"),
     *("queues", "providers", "foreign", "connections", "object", "number"),  # of figures
-    *("cancel", "retry", "running", "stopped", "request"),  # of operations
-    *("signing", "lookups", "recipient"),  # of secrets and lookups
+    *("cancel", "retry", "erase", "running", "stopped", "request"),  # of operations
+    *("signing", "lookups", "recipient", "file"),  # of secrets and lookups
+    "erased",
 }
 
 

@@ -42,6 +42,7 @@ TABLES: Final = (
     "suppressions",
     "collapse_keys",
     "collapsed",
+    "erased_blobs",
     "recipient_counts",
     "lookup_starts",
     "templates",

@@ -222,7 +222,7 @@ class PostgresStore:
         replies: list[ClaimReply] = [NotClaimed()] * len(requests)
         for row in rows:
             index = winners[row["id"]]
-            if row["content"] is None:
+            if not row["content"]:
                 replies[index] = await self._end_without_content(connection, row)
             else:
                 replies[index] = _claimed_with_owner(row) if with_owner else _claimed(row)
@@ -231,7 +231,7 @@ class PostgresStore:
     async def _end_without_content(
         self, connection: PostgresConnection, claimed: Record
     ) -> NotClaimed:
-        """End a claimed row whose notification is missing: somebody has dropped its partition."""
+        """End a claimed row without content: somebody has dropped its partition, or wiped it."""
         try:
             return await self._fail_as_poison(
                 connection, claimed["id"], claimed["claim"], provider="", claimed_by=self.worker
