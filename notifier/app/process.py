@@ -45,11 +45,19 @@ from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import collapser, configuration_check, loss_check, pruner, suppressor
+from notifier.recovery import (
+    collapser,
+    configuration_check,
+    loss_check,
+    pruner,
+    scrubber,
+    suppressor,
+)
 from notifier.recovery.collapser import Collapser
 from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.pruner import Pruner
+from notifier.recovery.scrubber import Scrubber
 from notifier.recovery.suppressor import Suppressor
 from notifier.recovery.sweeper import Sweeper
 from notifier.scheduling.cluster.lease_keeper import LeaseKeeper
@@ -249,6 +257,13 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         repeat(checking, stop, configuration_check.CONFIGURATION_CHECK_INTERVAL_S),
         name="configuration check",
     )
+    scrubbing = Scrubber(
+        store=process.operation_steps.contents,
+        keep_s={
+            priority: process.settings.retention.content_s.of(priority) for priority in Priority
+        },
+    )
+    group.create_task(repeat(scrubbing, stop, scrubber.SCRUB_INTERVAL_S), name="scrubber")
     group.create_task(repeat(pruning, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
     group.create_task(
         repeat(process.broker_check, stop, broker_check.CHECK_INTERVAL_S),

@@ -54,6 +54,7 @@ def check(settings: Settings, problems: Problems) -> None:
     _lookups(settings, problems)
     _channels(settings, problems)
     _priorities(settings, problems)
+    _content_ages(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:
         problems.wrong(
             "worker.send_timeout_s",
@@ -122,6 +123,15 @@ def _channels(settings: Settings, problems: Problems) -> None:
                 channel.ambiguous_tries,
                 'no value with ambiguous = "hold", which sends nothing again; remove it, or write '
                 'ambiguous = "resend"',
+            )
+
+
+def _content_ages(settings: Settings, problems: Problems) -> None:
+    max_s = settings.retention.days * _DAY_S
+    for name in Priority:
+        if (age_s := settings.retention.content_s.of(name)) > max_s:
+            problems.wrong(
+                f"retention.content_s.{name}", age_s, f"at most retention.days ({max_s} seconds)"
             )
 
 

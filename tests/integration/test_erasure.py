@@ -31,6 +31,7 @@ from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.embedded.postgres_binaries import find_binaries
 from notifier.ports.operations import Replay, Retried
 from notifier.ports.queries import ALL_LIVE, Filter, View
+from notifier.ports.suppressions import Recipient, SuppressionFilter
 from tests.builders import EMAIL_HIGH, SMS_HIGH, a_key, a_notification, a_result
 from tests.integration.test_operations import ADA, Opened, an_operation, opened
 from tests.live_rows import SESSIONS_THAT_WAIT_FOR_A_LOCK, claim_all, claim_new, due, end_of
@@ -322,8 +323,6 @@ async def test_what_was_suppressed_stays_suppressed_without_its_recipient(
         new = NewSuppression(channel="email", recipient=WHO, note="a complaint")
         await suppressions.add(SCOPE, [new, NewSuppression(channel="sms", recipient=WHO)], ADA)
         await erased(db, channel=("email",))
-        from notifier.ports.suppressions import Recipient, SuppressionFilter  # noqa: PLC0415
-
         page = await suppressions.suppressions(SuppressionFilter(scope=SCOPE))
     kept = {each.channel: each for each in page.suppressions}
     email = kept["email"]

@@ -301,7 +301,7 @@ async def test_an_erasure_is_refused_while_a_worker_would_keep_answers_of_what_w
 ) -> None:
     api.store.lacking = FeatureUnavailable("erasure", "a worker does not understand it")
     code, problem = await api.post(OPERATIONS, erasure())
-    assert (code, problem["type"]) == (503, "urn:notifier:problem:not-ready")
+    assert (code, problem["type"]) == (503, "urn:notifier:problem:feature-unavailable")
     assert (await api.post(OPERATIONS, asked()))[0] == 202
 
 

@@ -43,6 +43,8 @@ TABLES: Final = (
     "collapse_keys",
     "collapsed",
     "erased_blobs",
+    "scrub_positions",
+    "scrub_later",
     "recipient_counts",
     "lookup_starts",
     "templates",

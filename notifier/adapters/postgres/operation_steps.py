@@ -27,6 +27,7 @@ from notifier.adapters.postgres.errors import translated
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.lookups import LookupKey
 from notifier.adapters.postgres.operations import MAX_SAMPLE, SELECTION_VERSION, operation_of
+from notifier.adapters.postgres.scrubbing import PostgresScrubbing
 from notifier.adapters.postgres.statements import statement
 from notifier.delivery.batch_write import write_batch
 from notifier.domain.errors import StoreRejected, StoreUnavailable
@@ -95,6 +96,8 @@ class PostgresOperationSteps:
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
         self._key = LookupKey()
+        self.contents = PostgresScrubbing(connection)
+        """Removes the contents of what has been final for long enough."""
 
     async def step(self) -> Step | None:
         async with self._connection.acquire() as connection:

@@ -225,7 +225,7 @@ def _once(added: AddedSuppression, seen: set[UUID]) -> AddedSuppression:
 
 
 def _added(scope: SuppressionScope, rows: Sequence[Record], author: Author) -> Action:
-    """What the audit keeps: no recipient and no note, which may name one. Nothing erases them here."""
+    """What the audit keeps: no recipient, and no note, which may name one."""
     is_one = len(rows) == 1
     return Action(
         actor=author.actor,

@@ -303,7 +303,12 @@ ROUTES: Final = (
         example={"kind": "cancel", "filter": {"tag": "summer-sale"}, "note": "wrong price"},
         response=Operation,
         takes_key=True,
-        problems=(*_BODY_PROBLEMS, ProblemType.IN_USE, ProblemType.KEY_REUSED),
+        problems=(
+            *_BODY_PROBLEMS,
+            ProblemType.IN_USE,
+            ProblemType.KEY_REUSED,
+            ProblemType.FEATURE_UNAVAILABLE,
+        ),
     ),
     Route(
         id="listOperations",

@@ -20,3 +20,20 @@ CREATE TABLE erased_blobs (
     due_at timestamptz NOT NULL,
     PRIMARY KEY (operation, tenant, hash)
 );
+
+-- Up to which id the contents of a priority are removed, or are noted in scrub_later.
+CREATE TABLE scrub_positions (
+    priority text NOT NULL PRIMARY KEY,
+    position uuid NOT NULL
+);
+INSERT INTO scrub_positions (priority, position)
+SELECT priority, '00000000-0000-0000-0000-000000000000'
+FROM unnest(ARRAY['high', 'medium', 'low']) AS t (priority);
+
+-- Notifications before these positions whose contents are still needed, and when to look at them
+-- again.
+CREATE TABLE scrub_later (
+    id uuid NOT NULL PRIMARY KEY,
+    due_at timestamptz NOT NULL
+) WITH (vacuum_truncate = off);
+CREATE INDEX scrub_later_due ON scrub_later (due_at);
