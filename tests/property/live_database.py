@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -246,6 +246,10 @@ class Database:
             NotificationId(row["id"]): Row(**{name: row[name] for name in Row.__slots__})
             for row in self.run(self._connection.fetch(SELECT_ROWS))
         }
+
+    def stored_rows(self) -> dict[NotificationId, Row]:
+        """Return the rows without what changes with the time."""
+        return {id_: replace(row, is_due=False) for id_, row in self.rows().items()}
 
     def ids(self, sql: str, *args: object) -> list[NotificationId]:
         """Run a statement that returns ids."""

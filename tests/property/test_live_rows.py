@@ -221,11 +221,11 @@ class Deployment(DeploymentModel):
     @rule(worker_index=INDEX, index=INDEX)
     def claim_a_superseded_pointer(self, worker_index: int, index: int) -> None:
         """Claim a copy that arrives late: the claim must fail."""
-        before = self.database.rows()
+        before = self.database.stored_rows()
         self.take(
             pick(self.running, worker_index), [pick(self.superseded, index)], AfterClaim.HOLDS
         )
-        assert self.database.rows() == before
+        assert self.database.stored_rows() == before
 
     @precondition(lambda self: self.late_claims)
     @rule(index=INDEX)
