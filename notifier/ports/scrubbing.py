@@ -11,7 +11,7 @@ from notifier.domain.notification import Priority
 class Scrubbed(NamedTuple):
     """How many contents were removed, and whether others may be due."""
 
-    count: int
+    removed: int
     is_behind: bool
 
 

@@ -43,7 +43,7 @@ class Scrubber:
             for _ in range(MAX_CHUNKS):
                 began_at = time.monotonic()
                 scrubbed = await self._store.scrub(self._keep_s)
-                count += scrubbed.count
+                count += scrubbed.removed
                 if not scrubbed.is_behind:
                     break
                 # Claims, results and submits get Postgres for twice as long.

@@ -9,6 +9,7 @@ import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
@@ -232,19 +233,21 @@ async def test_late_results_and_retries_wait_for_an_erasure_and_find_it(
     await db.store.record([failed])
     await connection.execute("UPDATE attempts SET recorded_by = gen_random_uuid()")
     late, age_s = a_result(row, Status.FAILED, outcome="refused", reason="refused")
-    changes = {
-        "record_late": lambda: db.store.record([(replace(late, detail=WHO), age_s)]),
-        "retry": lambda: db.retry(item),
-    }
+
+    async def change() -> object:
+        if name == "retry":
+            return await db.retry(item)
+        return await db.store.record([(replace(late, detail=WHO), age_s)])
+
     ids, tomorrow = [item.id], datetime.now(UTC) + timedelta(days=1)
     async with asyncio.TaskGroup() as group, asyncio.timeout(30):
         async with connection.transaction():
             await connection.fetch(statement("erase_lock"), ids, item.id, item.id, tomorrow)
-            change = group.create_task(changes[name](), name=name)
+            changed = group.create_task(change(), name=name)
             while not await connection.fetchval(SESSIONS_THAT_WAIT_FOR_A_LOCK):
                 await connection.execute("SELECT pg_stat_clear_snapshot()")
             await connection.fetch(statement("erase_wipe"), ids, item.id, item.id)
-        result = await change
+        result = await changed
     assert await is_erased(db, item)
     assert await db.status(item) is Status.FAILED
     assert await connection.fetchval("SELECT detail FROM attempts") == ""
@@ -313,7 +316,7 @@ async def test_it_finds_what_has_lookups_and_what_has_none(
 def older(item: NewNotification, *, hours: int) -> NewNotification:
     """Return a notification with an id of some hours ago."""
     ago = (hours * 3_600_000) << 80
-    return replace(item, id=NotificationId(type(item.id)(int=item.id.int - ago)))
+    return replace(item, id=NotificationId(UUID(int=item.id.int - ago)))
 
 
 async def test_what_was_suppressed_stays_suppressed_without_its_recipient(

@@ -35,5 +35,5 @@ async def test_every_column_with_text_is_in_the_list_of_what_is_erased(
             tables, columns, *_ = line.strip("| ").split(" | ")
             listed[frozenset(NAME.findall(tables))] = set(NAME.findall(columns))
     assert set(stored) == {table for tables in listed for table in tables}
-    for tables, columns in listed.items():
-        assert columns == set().union(*(stored[table] for table in tables)), tables
+    for of, named in listed.items():
+        assert named == set().union(*(stored[table] for table in of)), of

@@ -41,7 +41,7 @@ class PostgresScrubbing:
             parts = [await _scrub_due(connection, keep_s)]
             for age_s, priorities in of_age.items():
                 parts.append(await _scrub_next(connection, age_s, priorities))
-        return Scrubbed(sum(part.count for part in parts), any(part.is_behind for part in parts))
+        return Scrubbed(sum(part.removed for part in parts), any(part.is_behind for part in parts))
 
 
 async def _scrub_due(connection: Connection[Record], keep_s: Mapping[Priority, float]) -> Scrubbed:
