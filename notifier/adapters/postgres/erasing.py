@@ -26,6 +26,7 @@ from notifier.domain.erasure import (
     names_recipient,
     without_recipients,
 )
+from notifier.domain.errors import StoreConflict
 from notifier.domain.lookups import (
     ANY_SCOPE,
     FILE,
@@ -334,11 +335,13 @@ async def _erase_filters(
             before = [_decoded(text.encode()) for text in texts]
             erased = [without_recipients(hasher, scope.erasure, each) for each in before]
             if erased != before:
-                await connection.fetch(
-                    statement("erase_operations"),
-                    row["id"],
-                    *(msgspec.json.encode(each).decode() for each in erased),
+                after_texts = (msgspec.json.encode(each).decode() for each in erased)
+                changed = await connection.fetch(
+                    statement("erase_operations"), row["id"], *after_texts, *texts
                 )
+                if not changed:
+                    msg = "another erasure has changed the filter of an operation meanwhile"
+                    raise StoreConflict(msg)
         if len(rows) < MAX_READ:
             return
         after = rows[-1]["id"]
