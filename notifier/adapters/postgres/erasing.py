@@ -279,7 +279,12 @@ async def _erase_schedules(
     after = _FIRST
     while True:
         rows = await connection.fetch(
-            statement("erase_schedules_read"), scope.view.tenant, scope.view.mode, after, MAX_READ
+            statement("erase_schedules_read"),
+            scope.view.tenant,
+            scope.view.mode,
+            operation.created_at,
+            after,
+            MAX_READ,
         )
         of_recipient = [row for row in rows if _submits_to(row["notification"], hasher, scope)]
         deleted = await connection.fetch(
@@ -326,7 +331,7 @@ async def _erase_filters(
             statement("erase_operations_read"),
             scope.view.tenant,
             scope.view.mode,
-            operation.id,
+            operation.created_at,
             after,
             MAX_READ,
         )
