@@ -108,7 +108,7 @@ def create_api(
             filling=filling,
         ),
         ControlRoutes(reader=reader, control=control, rules=rules),
-        OperationRoutes(store=operations, rules=rules, address=address),
+        OperationRoutes(store=operations, features=features, rules=rules, address=address),
         BlobRoutes(blobs=submit_blobs, rules=rules, held=held, gate=gate),
         PreviewRoutes(
             filling=filling,

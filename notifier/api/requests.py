@@ -331,7 +331,8 @@ class OperationRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
                 "At least one of status, channel, priority, tag, recipient, reference, "
                 "metadata.KEY, reason, provider, code, created_from, created_to, tenant and mode, "
                 f"or ids: at most {MAX_OPERATION_IDS:,} ids. Without status a cancel concerns all "
-                "that wait, and a retry those that failed."
+                "that wait, and a retry those that failed. An erasure takes one recipient, and "
+                "beside it only channel, tenant and mode."
             ),
         ),
     ]

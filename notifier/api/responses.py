@@ -192,7 +192,7 @@ class Summary(msgspec.Struct, kw_only=True):
     channel: str
     priority: Priority
     queue: str
-    recipient: str
+    recipient: Annotated[str | None, Meta(description="Null once it was erased.")]
     replaced_by: Annotated[
         NotificationId | None,
         Meta(description="The newer notification with the same collapse key."),
@@ -228,7 +228,7 @@ class Summary(msgspec.Struct, kw_only=True):
             channel=view.test_channel or view.queue.channel,
             priority=view.queue.priority,
             queue=str(view.queue),
-            recipient=view.recipient,
+            recipient=view.recipient or None,
             replaced_by=view.replaced_by,
             retried_by=view.retried_by,
             tag=view.tag,
@@ -255,11 +255,11 @@ class Notification(Summary, kw_only=True):
 
     attempts: Sequence[Attempt]
     content: Annotated[
-        JsonObject | msgspec.UnsetType,
+        JsonObject | msgspec.UnsetType | None,
         Meta(
             description=(
                 "As submitted, with recipient_name (of an email) and time_zone. With a template: "
-                "its version and the variables."
+                "its version and the variables. Null once it was removed."
             )
         ),
     ] = msgspec.UNSET
@@ -271,8 +271,14 @@ class Notification(Summary, kw_only=True):
         return cls(
             **msgspec.structs.asdict(Summary.of(view)),
             attempts=[Attempt.of(attempt) for attempt in view.attempts],
-            content=msgspec.UNSET if view.content is None else msgspec.Raw(view.content),
+            content=_content(view),
         )
+
+
+def _content(view: NotificationView) -> msgspec.Raw | msgspec.UnsetType | None:
+    if view.content is None:
+        return msgspec.UNSET
+    return msgspec.Raw(view.content) if view.content else None
 
 
 class NotificationPage(msgspec.Struct):
@@ -291,7 +297,7 @@ class Operation(msgspec.Struct, kw_only=True):
     `id` is null for a dry run, which is not stored. `matched` is a minimum unless
     `matched_is_exact`. `done` were changed; `skipped` had another status when it came to them, or
     may not be sent again because the recipient is suppressed; `failed` could not be changed.
-    `sample` has a few of the ids.
+    `sample` has a few of the ids. The recipient in the filter of an erasure is null.
     """
 
     id: UUID | None

@@ -57,6 +57,7 @@ from notifier.recovery import (
     loss_check,
     lost_workers,
     pruner,
+    scrubber,
     stats_roll_up,
     suppressor,
     turn_return,
@@ -66,6 +67,7 @@ from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
 from notifier.recovery.lost_workers import LostWorkers
 from notifier.recovery.pruner import Pruner
+from notifier.recovery.scrubber import Scrubber
 from notifier.recovery.stats_roll_up import StatsRollUp
 from notifier.recovery.suppressor import Suppressor
 from notifier.recovery.sweeper import Sweeper
@@ -311,6 +313,13 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         repeat(checking, stop, configuration_check.CONFIGURATION_CHECK_INTERVAL_S),
         name="configuration check",
     )
+    scrubbing = Scrubber(
+        store=process.operation_steps.contents,
+        keep_s={
+            priority: process.settings.retention.content_s.of(priority) for priority in Priority
+        },
+    )
+    group.create_task(repeat(scrubbing, stop, scrubber.SCRUB_INTERVAL_S), name="scrubber")
     group.create_task(repeat(pruning, stop, pruner.PRUNE_INTERVAL_S), name="pruner")
     group.create_task(
         repeat(process.broker_check, stop, broker_check.CHECK_INTERVAL_S),

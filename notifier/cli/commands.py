@@ -35,6 +35,7 @@ _COMMANDS: Final = (
     ("status:status", NOTIFICATIONS, "Show one notification and its attempts."),
     ("operations:cancel", NOTIFICATIONS, "Cancel notifications that wait: one, or many."),
     ("operations:retry", NOTIFICATIONS, "Send notifications again that have ended: one, or many."),
+    ("operations:erase", NOTIFICATIONS, "Erase what is stored of a recipient."),
     ("operations:operations", NOTIFICATIONS, "Show, watch or stop what was asked of many."),
     ("explain:explain", NOTIFICATIONS, "Show why a notification waits, and for how long."),
     ("events:events", NOTIFICATIONS, "Show what happened, or follow what happens."),

@@ -1,4 +1,4 @@
-"""`cancel`, `retry` and `operations`: changes one notification, or many at once."""
+"""`cancel`, `retry`, `erase` and `operations`: changes one notification, or many at once."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from notifier.cli.options import AsJson, DryRun, Url, Yes, one_line
 from notifier.cli.running import run_async
 from notifier.domain.errors import ConfigError
 from notifier.domain.operations import OperationKind, OperationStatus
+from notifier.domain.value_lists import escaped
 
 if TYPE_CHECKING:
     from notifier.api.responses import Operation
@@ -26,6 +27,11 @@ _PATH: Final = "/v1/operations"
 _COLUMNS: Final = ("id", "kind", "status", "done", "matched", "by", "created", "note")
 _POLL_S: Final = 0.5
 _FAILED: Final = 1
+_DONE: Final = {
+    OperationKind.CANCEL: "cancelled",
+    OperationKind.RETRY: "wait again",
+    OperationKind.ERASE: "erased",
+}
 Ids = Annotated[UUID, Parameter(help="Their ids, in place of filters.")]
 Note = Annotated[
     str, Parameter(help="Why; it is kept in the audit. Needed for many.", show_default=False)
@@ -62,6 +68,29 @@ def retry(
     body = _body(OperationKind.RETRY, ids, filters, note, dry_run=dry_run)
     body |= {"rate_per_s": rate}
     return run_async(_change(api_url(url), body, ids, dry_run=dry_run, yes=yes, as_json=json))
+
+
+def erase(
+    *,
+    recipient: Annotated[
+        str, Parameter(name=["--recipient", "--to"], help="Whose data is erased.")
+    ],
+    channel: Annotated[str | None, Parameter(help="Only on this channel.")] = None,
+    tenant: Annotated[
+        str | None, Parameter(help="With a deployment key: only of this one.")
+    ] = None,
+    note: Annotated[
+        str, Parameter(help="Why, without the recipient; it is kept.", show_default=False)
+    ] = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    url: Url = None,
+    json: AsJson = False,
+) -> int:
+    """Erase a recipient: addresses, contents and what providers answered. It cannot be undone."""
+    filters = WaitingFilters(recipient=escaped(recipient), channel=channel, tenant=tenant)
+    body = _body(OperationKind.ERASE, (), filters, note, dry_run=dry_run)
+    return run_async(_change(api_url(url), body, (), dry_run=dry_run, yes=yes, as_json=json))
 
 
 def operations(
@@ -118,7 +147,8 @@ async def _change(
         if not as_json:
             print(_found_line(found))
         # A count that is no exact one ended at a limit: others may match, though none did so far.
-        if dry_run or (found.matched_is_exact and not found.matched):
+        is_erasure = found.kind is OperationKind.ERASE  # of suppressions, too
+        if dry_run or (found.matched_is_exact and not found.matched and not is_erasure):
             if as_json:
                 print_json(found)
             return 0
@@ -137,6 +167,8 @@ async def _change(
 
 def _is_wanted(found: Operation, *, yes: bool) -> bool:
     verb = found.kind.value.capitalize()
+    if found.kind is OperationKind.ERASE:  # it cannot be undone, and concerns more than these
+        return is_wanted(None, "all that is stored of the recipient", verb, yes=yes)
     if found.matched_is_exact:
         return is_wanted(found.matched, "notifications", verb, yes=yes)
     return is_wanted(
@@ -185,7 +217,7 @@ async def _follow(client: Client, operation: Operation, *, as_json: bool) -> int
 
 
 def _progress_line(operation: Operation) -> str:
-    done = {OperationKind.CANCEL: "cancelled", OperationKind.RETRY: "wait again"}[operation.kind]
+    done = _DONE[operation.kind]
     matched = f"{operation.matched:,} matched" + ("" if operation.matched_is_exact else " so far")
     parts = [f"operation {operation.id} {operation.status}", matched]
     parts.append(f"{operation.done:,} {done}")

@@ -141,7 +141,8 @@ def _print_notification(notification: Notification) -> None:
         "updated": notification.updated_at,
     }
     if notification.content is not msgspec.UNSET:
-        fields["content"] = bytes(notification.content).decode()
+        content = notification.content
+        fields["content"] = "removed" if content is None else bytes(content).decode()
     print_table(["notification", ""], fields.items())
     columns = ["number", "provider", "outcome", "code", "detail", "waited s", "started", "next"]
     rows = [

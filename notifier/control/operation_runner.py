@@ -1,4 +1,4 @@
-"""Carries operations out: cancels and retries many notifications, a few hundred at a time."""
+"""Carries operations out: cancels, retries and erases notifications, a few hundred at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 
 from notifier.domain.errors import StoreError
 from notifier.domain.notification import EndReason, Status
-from notifier.domain.operations import OperationStatus
+from notifier.domain.operations import OperationKind, OperationStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,8 +52,11 @@ class OperationRunner:
         return count
 
     def _report(self, step: Step) -> None:
-        report_cancelled(self._observer, step.ended)
         operation = step.operation
+        if operation.kind is OperationKind.ERASE:
+            report_ended(self._observer, step.ended, Status.SUPPRESSED, EndReason.ERASED)
+        else:
+            report_cancelled(self._observer, step.ended)
         if operation.status is not OperationStatus.RUNNING:
             log.info(
                 "operation_ended",
@@ -67,6 +70,13 @@ class OperationRunner:
 
 def report_cancelled(observer: FinishObserver, rows: Iterable[ExpiredRow]) -> None:
     """Report notifications that a person cancelled."""
+    report_ended(observer, rows, Status.CANCELLED, EndReason.REQUEST)
+
+
+def report_ended(
+    observer: FinishObserver, rows: Iterable[ExpiredRow], status: Status, reason: EndReason
+) -> None:
+    """Report notifications that ended while they waited."""
     for row in rows:
         if row.queue is not None:
-            observer.finished(row.queue, Status.CANCELLED, row.age_s, EndReason.REQUEST)
+            observer.finished(row.queue, status, row.age_s, reason)

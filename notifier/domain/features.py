@@ -22,6 +22,9 @@ HOLDS: Final = "holds"
 TURNS: Final = "turns"
 """To publish and to recover the rows of all turns. It needs no part of a content."""
 
+ERASURE: Final = "erasure"
+"""To keep no answer of a provider about a notification that was erased meanwhile."""
+
 FEATURES: Final[Mapping[str, Collection[str]]] = {
     "recipient_name": ("recipient_name",),
     "sender": ("from", "reply_to"),
@@ -33,6 +36,7 @@ FEATURES: Final[Mapping[str, Collection[str]]] = {
     HOLDS: (),
     TURNS: (),
     "templates": ("template", "locale", "template_id", "template_channel", "variables"),
+    ERASURE: (),
 }
 """Every feature of this version, and the parts of a stored content that need it.
 
@@ -41,6 +45,7 @@ A new feature is a new line. Other versions read the names: a name keeps its mea
 
 NEEDED_TO_HOLD: Final = frozenset({HOLDS})
 NEEDED_FOR_TURNS: Final = frozenset({TURNS})
+NEEDED_TO_ERASE: Final = frozenset({ERASURE})
 NO_FEATURES: Final = frozenset[str]()
 ALL_FEATURES: Final = frozenset(FEATURES)
 KNOWN_PARTS: Final = PLAIN_PARTS.union(*FEATURES.values())

@@ -50,6 +50,8 @@ class LookupScope(NamedTuple):
 
 
 ANY_SCOPE: Final = LookupScope()
+FILE: Final = "file"
+"""The kind by which those who use a blob are found. No filter has it, and no setting."""
 
 
 def metadata_kind(key: str) -> str:

@@ -238,7 +238,8 @@ class ResultView:
 class NotificationView:
     """A notification as readers see it, with its attempts in their order.
 
-    `content` is None if it was not asked for. `result` is None until the status is final.
+    `content` is None if it was not asked for, and empty once it was removed. `recipient` is empty
+    once it was erased. `result` is None until the status is final.
     `template` is the version that it is rendered from, and `locale` that of the texts. `retried_by`
     is the operation that let it wait again after it had ended.
     """

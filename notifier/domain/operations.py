@@ -24,11 +24,18 @@ class OperationKind(StrEnum):
 
     CANCEL = "cancel"
     RETRY = "retry"
+    ERASE = "erase"
 
     @property
     def accepts(self) -> frozenset[Status]:
         """The statuses of the notifications that it can change."""
-        return WAITING if self is OperationKind.CANCEL else RETRYABLE
+        match self:
+            case OperationKind.CANCEL:
+                return WAITING
+            case OperationKind.RETRY:
+                return RETRYABLE
+            case OperationKind.ERASE:
+                return frozenset(Status)
 
 
 class OperationStatus(StrEnum):
@@ -44,7 +51,8 @@ class OperationStatus(StrEnum):
 class Operation:
     """An operation. `tenant` None: it is one of the deployment.
 
-    `filter` is what selects the notifications, in the words of the API. `rate_per_s` None: as fast
+    `filter` is what selects the notifications, in the words of the API; that of an erasure does not
+    keep the recipient. `rate_per_s` None: as fast
     as it can. `matched` counts the notifications that were found, `done` those that were changed,
     `skipped` those that had another status when it came to them, and `failed` those that Postgres
     refused to change. `sample` has a few of those that were changed.

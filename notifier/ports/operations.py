@@ -81,6 +81,7 @@ class Retried(Enum):
     DONE = auto()
     WRONG_STATUS = auto()
     SUPPRESSED = auto()
+    CONTENT_GONE = auto()
 
 
 class NotificationControl(Protocol):

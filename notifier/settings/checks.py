@@ -55,6 +55,7 @@ def check(settings: Settings, problems: Problems) -> None:
     _lookups(settings, problems)
     _channels(settings, problems)
     _priorities(settings, problems)
+    _content_ages(settings, problems)
     if settings.worker.send_timeout_s >= settings.worker.grace_s:
         problems.wrong(
             "worker.send_timeout_s",
@@ -133,6 +134,15 @@ def _retention(settings: Settings, problems: Problems) -> None:
             settings.retention.events_days,
             f"at most retention.days ({settings.retention.days})",
         )
+
+
+def _content_ages(settings: Settings, problems: Problems) -> None:
+    max_s = settings.retention.days * _DAY_S
+    for name in Priority:
+        if (age_s := settings.retention.content_s.of(name)) > max_s:
+            problems.wrong(
+                f"retention.content_s.{name}", age_s, f"at most retention.days ({max_s} seconds)"
+            )
 
 
 def _priorities(settings: Settings, problems: Problems) -> None:

@@ -182,13 +182,30 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
     recipient_per_day: Mapping[Name, Annotated[int, Meta(ge=0, le=1_000_000)]] = {}
 
 
+ContentSeconds = Annotated[float, Meta(ge=0, le=400 * 86_400)]
+
+
+class ContentAgeSettings(Section, frozen=True, kw_only=True):
+    """`retention.content_s`: for how long contents are kept after a notification is final."""
+
+    high: ContentSeconds = 86_400.0
+    medium: ContentSeconds = 604_800.0
+    low: ContentSeconds = 604_800.0
+
+    def of(self, priority: Priority) -> float:
+        """Return the seconds of one priority."""
+        seconds: float = getattr(self, priority)
+        return seconds
+
+
 class RetentionSettings(Section, frozen=True, kw_only=True):
-    """`[retention]`: for how many days notifications and entries of the audit are kept.
+    """`[retention]`: for how long notifications, contents and entries of the audit are kept.
 
     `stats_minutes_days` and so on: the statistics of minutes, hours and days.
     """
 
     days: Annotated[int, Meta(ge=9, le=400)] = 30
+    content_s: ContentAgeSettings = ContentAgeSettings()
     audit_days: Annotated[int, Meta(ge=31, le=3650)] = 365
     events_days: Annotated[int, Meta(ge=1, le=400)] = 7
     stats_minutes_days: Annotated[int, Meta(ge=1, le=31)] = 3

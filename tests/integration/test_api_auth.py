@@ -564,6 +564,16 @@ async def test_content_needs_the_scope_operate(api: Api) -> None:
     assert (await api.get(path, operator))[1]["content"]["body"] == "123456"
 
 
+async def test_an_erasure_needs_the_scope_admin(api: Api) -> None:
+    erasure = {"kind": "erase", "filter": {"recipient": "a@example.com"}, "note": "asked"}
+    for scopes, expected in (((OPERATE,), (403, "scope-missing")), ((ADMIN,), (202, ""))):
+        key = await api.key(SHOP, scopes)
+        headers = {"Authorization": f"Bearer {key.text}"}
+        async with api.client.post("/v1/operations", json=erasure, headers=headers) as response:
+            slug = str((await response.json()).get("type", "")).rpartition(":")[2]
+        assert (response.status, slug) == expected
+
+
 async def test_a_key_is_made_used_and_revoked_over_the_api(api: Api) -> None:
     admin = await api.key(SHOP, (ADMIN,))
     body = {"scopes": ["submit"], "note": "web shop", "rate_per_s": 5}

@@ -165,3 +165,26 @@ async def test_operations_are_listed_shown_and_stopped(
     assert json.loads(stopped.out)["status"] == "finished"
     unknown = await cli.run("operations", str(uuid4()))
     assert (unknown.code, "no operation with this id" in unknown.err) == (1, True)
+
+
+async def test_a_recipient_is_erased_and_not_shown(cli: Cli, operations: EndedOperations) -> None:
+    who = ("--recipient", "ada@example.com")
+    refused = await cli.run("erase", *who, "--note", "by letter")
+    assert (refused.code, "--yes" in refused.err) == (2, True)
+    done = await cli.run("erase", *who, "--note", "by letter", "--channel", "email", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1].endswith("finished  3 matched  3 erased")
+    assert "ada" not in done.out
+    made = operations.asked[-1]
+    assert (made.kind, made.selection.recipient) == (OperationKind.ERASE, ("ada@example.com",))
+
+
+async def test_a_recipient_without_notifications_is_erased_all_the_same(
+    cli: Cli, operations: EndedOperations
+) -> None:
+    operations.counted = Counted(0, is_exact=True, sample=[])
+    who = ("--recipient", "ada@example.com", "--note", "by letter")
+    assert (await cli.run("erase", *who, "--dry-run")).out == "0 notifications match\n"
+    assert not operations.stored
+    assert (await cli.run("erase", *who, "--yes")).code == 0
+    assert len(operations.stored) == 1

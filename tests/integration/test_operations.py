@@ -52,7 +52,7 @@ ADA = Author(actor="key:ada", request_id="r1")
 SALE = "summer-sale"
 BY_SALE = (Lookup(LookupKind.TAG, SALE),)
 WAITING = (Status.QUEUED, Status.RETRYING, Status.SCHEDULED)
-CANCEL, RETRY = OperationKind
+CANCEL, RETRY, _ = OperationKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,7 +477,7 @@ async def test_a_row_that_postgres_rejects_fails_alone(
         assert await db.status(items[4]) is Status.QUEUED
 
 
-@pytest.mark.parametrize("change", ["kind = 'erase'", "version = 2"])
+@pytest.mark.parametrize("change", ["kind = 'move'", "version = 2"])
 async def test_an_operation_of_a_later_version_is_left_to_it(
     database_url: str, connection: Connection, change: str
 ) -> None:

@@ -443,7 +443,7 @@ async def test_every_change_of_a_person_is_in_the_audit_without_the_recipient(
     rows = await connection.fetch("SELECT actor, action, target, note FROM audit ORDER BY id")
     target = f"suppression:{added.suppression.id}"
     assert [tuple(row) for row in rows] == [
-        (AUTHOR.actor, "suppression.created", target, "asked by phone"),
+        (AUTHOR.actor, "suppression.created", target, ""),
         (AUTHOR.actor, "suppression.created", "suppressions", ""),
         (AUTHOR.actor, "suppression.deleted", target, ""),
     ]

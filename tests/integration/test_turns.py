@@ -171,7 +171,7 @@ async def test_a_row_keeps_its_turn_when_it_is_given_back_retried_parked_or_reco
     claimed = await claim_new(store, again)
     await store.record([a_result(claimed, Status.RETRYING, after=timedelta(0))])
     claimed = await claim_new(store, parked)
-    await store.park([ParkRequest(id=claimed.id, claim=claimed.claim, after_s=60.0, scope=None)])
+    await store.park([ParkRequest(id=claimed.id, claim=claimed.claim, after_s=60.0)])
     assert await turn(back) == (OF_A, DueClass.BACK)
     assert await turn(again) == (OF_A, DueClass.RETRY)
     assert await turn(parked) == (OF_A, DueClass.FIRST)

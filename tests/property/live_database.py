@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -20,6 +20,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import (
     PostgresStore,
     StoreConnections,
@@ -56,6 +57,8 @@ SELECT_ROWS: Final = """
     SELECT coalesce(n.id, l.id) AS id, n.id IS NOT NULL AS is_stored,
            l.id IS NOT NULL AS is_live, l.claim, l.claimed_by, l.class, l.tries, l.deaths, l.due_at,
            (l.due_at <= now()) IS TRUE AS is_due, (l.expires_at <= now()) IS TRUE AS is_expired,
+           n.recipient = '' AS is_erased, octet_length(n.content) > 0 AS has_content,
+           EXISTS (SELECT FROM attempts a WHERE a.id = n.id AND a.detail <> '') AS has_details,
            e.status::text AS end_status, e.claim AS end_claim,
            EXISTS (SELECT FROM attempts a WHERE a.id = n.id AND a.outcome = 'accepted')
                AS is_accepted
@@ -76,6 +79,9 @@ class Row:
     due_at: datetime | None
     is_due: bool
     is_expired: bool
+    is_erased: bool
+    has_content: bool
+    has_details: bool
     end_status: str | None
     end_claim: int | None
     is_accepted: bool
@@ -247,9 +253,26 @@ class Database:
             for row in self.run(self._connection.fetch(SELECT_ROWS))
         }
 
+    def stored_rows(self) -> dict[NotificationId, Row]:
+        """Return the rows without what changes with the time."""
+        return {id_: replace(row, is_due=False) for id_, row in self.rows().items()}
+
     def ids(self, sql: str, *args: object) -> list[NotificationId]:
         """Run a statement that returns ids."""
         return [NotificationId(row["id"]) for row in self.run(self._connection.fetch(sql, *args))]
+
+    def erase(self, id_: NotificationId) -> None:
+        """Run the statements of an erasure's step, in one transaction."""
+
+        async def erase() -> None:
+            now = await self._connection.fetchval("SELECT now() + interval '1 day'")
+            async with self._connection.transaction():
+                await self._connection.fetch(statement("erase_lock"), [id_], id_, id_, now)
+                await self._connection.fetch(statement("sweep"), [id_])
+                await self._connection.fetch(statement("erase_end"), [id_])
+                await self._connection.fetch(statement("erase_wipe"), [id_], id_, id_)
+
+        self.run(erase())
 
     def execute(self, sql: str, *args: object) -> None:
         self.run(self._connection.execute(sql, *args))

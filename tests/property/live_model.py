@@ -133,6 +133,9 @@ class DeploymentModel(RuleBasedStateMachine):
             assert row.is_stored
             assert not (row.is_live and row.end_status), "a row lives and has ended"
             assert row.is_live or row.end_status or row.is_accepted, "a notification is lost"
+            assert row.has_content is not row.is_erased
+            assert not (row.is_erased and row.has_details), "an answer about an erased one is kept"
+            assert not (row.is_erased and row.is_live), "an erased notification may be called"
             if row.is_claimed:
                 assert row.claimed_by in worker_ids
                 assert row.claim == self.given[id_], "a claim that nobody was given"
@@ -204,7 +207,11 @@ class DeploymentModel(RuleBasedStateMachine):
 
     @property
     def ended(self) -> Sequence[NotificationId]:
-        return [id_ for id_, row in self.rows.items() if row.end_status]
+        return [id_ for id_, row in self.rows.items() if row.end_status and not row.is_erased]
+
+    @property
+    def erased(self) -> Sequence[NotificationId]:
+        return [id_ for id_, row in self.rows.items() if row.is_erased]
 
     @property
     def acting_holders(self) -> Sequence[Holder]:
@@ -352,6 +359,7 @@ class DeploymentModel(RuleBasedStateMachine):
         assert held.claimed is not None
         key = held.claimed.id, held.claimed.claim
         assert key not in self.calls
+        assert not self.database.rows()[held.claimed.id].is_erased, "an erased one was called"
         assert self.states(held.claimed.id) <= REPEATABLE, "a notification was sent twice"
         self.calls[key] = CallState.OPEN
         held.is_sent = True
@@ -489,8 +497,8 @@ def result_of(claimed: Claimed, status: Status, after: timedelta | None) -> Atte
         outcome=outcomes[status],
         provider="smtp",
         code="",
-        detail="",
-        reference="",
+        detail="for ada@example.com",
+        reference="<1@relay>",
         waited_s=claimed.waited_s,
         started_at_monotonic=now - 0.01,
         finished_at_monotonic=now,

@@ -239,10 +239,11 @@ class Deployment(DeploymentModel):
     @rule(worker_index=INDEX, index=INDEX)
     def claim_a_superseded_pointer(self, worker_index: int, index: int) -> None:
         """Claim a copy that arrives late: the claim must fail."""
+        before = self.database.stored_rows()
         self.take(
             pick(self.running, worker_index), [pick(self.superseded, index)], AfterClaim.HOLDS
         )
-        assert self.database.rows() == self.rows
+        assert self.database.stored_rows() == before
 
     @precondition(lambda self: self.late_claims)
     @rule(index=INDEX)
@@ -396,6 +397,23 @@ class Deployment(DeploymentModel):
     def cancel(self, index: int) -> None:
         id_ = pick(self.waiting, index)
         assert self.database.ids(statement("cancel"), [id_], None) == [id_]
+
+    @precondition(lambda self: self.accepted)
+    @rule(index=INDEX)
+    def erase(self, index: int) -> None:
+        """Erase a notification, whatever it does. One that is being sent stays as it is."""
+        id_ = pick(list(self.accepted), index)
+        was_claimed = self.rows[id_].is_claimed
+        self.database.erase(id_)
+        row = self.database.rows()[id_]
+        assert row.is_erased is not was_claimed
+        assert not row.is_erased or not row.is_live, "an erased row waits"
+
+    @precondition(lambda self: self.erased)
+    @rule(index=INDEX)
+    def send_an_erased_one_again(self, index: int) -> None:
+        id_ = pick(self.erased, index)
+        assert self.database.ids(statement("retry"), [id_], id_, id_, None, None) == []
 
     @precondition(lambda self: self.ended)
     @rule(index=INDEX)

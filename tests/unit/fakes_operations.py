@@ -39,6 +39,7 @@ class MemoryOperations:
         self.stored: dict[UUID, Operation] = {}
         self.asked: list[NewOperation] = []
         self.suppresses = False
+        self.content_is_gone = False
         self.max_running = 5
         self._keys: dict[UUID, tuple[IdempotencyKey, Operation]] = {}
 
@@ -61,6 +62,8 @@ class MemoryOperations:
     ) -> Retried:
         if notification.status not in RETRYABLE:
             return Retried.WRONG_STATUS
+        if self.content_is_gone:
+            return Retried.CONTENT_GONE
         if self.suppresses:
             return Retried.SUPPRESSED
         self._put(notification, Status.QUEUED)

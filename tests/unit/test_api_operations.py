@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 
+from notifier.domain.errors import FeatureUnavailable
 from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import NotificationId, Status
 from notifier.domain.operations import OperationKind
@@ -52,6 +53,11 @@ async def api() -> AsyncIterator[Api]:
     operations = MemoryOperations(store)
     async with open_client(make_api(store, RULES, operations=operations)) as client:
         yield Api(client=client, store=store, operations=operations)
+
+
+def erasure(**changes: object) -> dict[str, object]:
+    asked_for = {"recipient": "Ada <Ada@example.com>", "channel": "email"}
+    return {"kind": "erase", "filter": asked_for, "note": "by letter", **changes}
 
 
 def asked(**changes: object) -> dict[str, object]:
@@ -174,7 +180,7 @@ async def test_a_retry_concerns_what_failed_and_has_a_rate(api: Api) -> None:
         ({"filter": {"ids": ["x"]}}, {"filter.ids"}),
         ({"filter": {"ids": [str(uuid4())], "tag": "sale"}}, {"filter.ids"}),
         ({"filter": {"ids": [str(uuid4()) for _ in range(1001)]}}, {"filter.ids"}),
-        ({"kind": "erase"}, {"kind"}),
+        ({"kind": "move"}, {"kind"}),
         ({"note": ""}, {"note"}),
         ({"note": "a\nb"}, {"note"}),
         ({"rate_per_s": 0}, {"rate_per_s"}),
@@ -246,3 +252,67 @@ async def test_an_unknown_operation_is_not_found(api: Api, path: str) -> None:
         assert response.status == 404
     code, problem = await api.post(f"{OPERATIONS}{path}/stop", {})
     assert (code, problem["type"]) == (404, "urn:notifier:problem:not-found")
+
+
+async def test_an_erasure_takes_the_recipient_and_shows_it_nowhere(api: Api) -> None:
+    code, document = await api.post(OPERATIONS, erasure())
+    assert (code, document["kind"]) == (202, "erase")
+    assert document["filter"] == {"recipient": None, "channel": "email"}
+    (new,) = api.operations.asked
+    assert (new.selection.recipient, new.selection.channel) == (("ada@example.com",), ("email",))
+    code, counted = await api.post(OPERATIONS, erasure(dry_run=True))
+    assert (code, counted["filter"]["recipient"]) == (200, None)
+
+
+async def test_an_erasure_needs_no_lookups_of_recipients() -> None:
+    store = MemoryStore()
+    operations = MemoryOperations(store)
+    rules = make_rules(lookups=LookupRules())
+    async with open_client(make_api(store, rules, operations=operations)) as client:
+        api = Api(client=client, store=store, operations=operations)
+        assert (await api.post(OPERATIONS, erasure()))[0] == 202
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"filter": {"channel": "email"}}, {"filter.recipient"}),
+        ({"filter": {}}, {"filter.recipient"}),
+        ({"filter": {"recipient": ["a@example.com", "b@example.com"]}}, {"filter.recipient"}),
+        ({"filter": {"recipient": "a@example.com", "status": "sent"}}, {"filter.status"}),
+        ({"filter": {"recipient": "a@example.com", "tag": "sale"}}, {"filter.tag"}),
+        ({"filter": {"recipient": "a@example.com", "ids": [str(uuid4())]}}, {"filter.ids"}),
+        ({"filter": {"recipient": "a@example.com", "channel": "fax"}}, {"filter.channel"}),
+        ({"note": "for ADA@example.com"}, {"note"}),
+        ({"note": ""}, {"note"}),
+        ({"rate_per_s": 5}, {"rate_per_s"}),
+    ],
+)
+async def test_a_wrong_erasure_is_refused_with_its_fields(
+    api: Api, changes: dict[str, object], fields: set[str]
+) -> None:
+    code, problem = await api.post(OPERATIONS, erasure(**changes))
+    assert (code, errors_of(problem)) == (400, fields)
+    assert not api.operations.stored
+
+
+async def test_an_erasure_is_refused_while_a_worker_would_keep_answers_of_what_was_erased(
+    api: Api,
+) -> None:
+    api.store.lacking = FeatureUnavailable("erasure", "a worker does not understand it")
+    code, problem = await api.post(OPERATIONS, erasure())
+    assert (code, problem["type"]) == (503, "urn:notifier:problem:feature-unavailable")
+    assert (await api.post(OPERATIONS, asked()))[0] == 202
+
+
+async def test_what_was_erased_has_no_recipient_and_no_content(api: Api) -> None:
+    id_ = await api.submitted(Status.FAILED)
+    key = NotificationId(UUID(id_))
+    view = replace(api.store.views[key], recipient="", content=b"")
+    api.store.views[key] = view
+    api.operations.content_is_gone = True
+    async with api.client.get(f"{NOTIFICATIONS}/{id_}?include=content") as response:
+        document = await response.json()
+    assert (document["recipient"], document["content"]) == (None, None)
+    code, problem = await api.change("retry", id_)
+    assert (code, problem["type"]) == (409, "urn:notifier:problem:content-gone")

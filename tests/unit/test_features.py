@@ -15,6 +15,7 @@ from notifier.api.submission.validation import SubmitValidator
 from notifier.delivery.templates import TemplatedContent
 from notifier.domain.features import (
     ALL_FEATURES,
+    ERASURE,
     FEATURES,
     HOLDS,
     NO_FEATURES,
@@ -70,7 +71,7 @@ def test_every_part_that_is_stored_is_plain_or_needs_a_feature() -> None:
     parts = {field.encode_name for field in msgspec.structs.fields(Content)}
     parts |= {RECIPIENT_NAME, TIME_ZONE, SUPPRESSED_COPIES, *TemplatedContent.__struct_fields__}
     assert parts == PLAIN_PARTS.union(*FEATURES.values())
-    assert features_of(parts) == ALL_FEATURES - {HOLDS, TURNS}
+    assert features_of(parts) == ALL_FEATURES - {HOLDS, TURNS, ERASURE}
 
 
 @pytest.mark.parametrize(

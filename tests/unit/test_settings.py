@@ -485,6 +485,15 @@ class TestLimits:
         path = write_toml('[limits]\nsms_prefixes = ["+43", "+4915"]\n')
         assert load_settings({}, cwd=path.parents[1]).limits.sms_prefixes == ("+43", "+4915")
 
+    def test_contents_are_kept_no_longer_than_notifications(self, write_toml: WriteToml) -> None:
+        path = write_toml("[retention]\ndays = 10\ncontent_s = { low = 900_000 }\n")
+        assert "864000" in problems(path.parents[1])["retention.content_s.low"]
+
+    def test_the_ages_of_contents_are_read_each_by_itself(self, write_toml: WriteToml) -> None:
+        path = write_toml("[retention]\ncontent_s = { high = 0 }\n")
+        ages = load_settings({}, cwd=path.parents[1]).retention.content_s
+        assert [ages.of(priority) for priority in Priority] == [0, 604_800, 604_800]
+
     def test_caps_name_channels(self, write_toml: WriteToml) -> None:
         path = write_toml("[limits]\nrecipient_per_day = { sms = 3, emial = 5 }\n")
         line = problems(path.parents[1])["limits.recipient_per_day"]

@@ -32,6 +32,8 @@ cancel                  .       .       .       .      .     .       .        1 
 cancel_events           .       .       .       .      .     .       .        1         .          .          .       .
 collapse                .       .       .       .      .     .       .        1         .          .          .       .
 collapse_events         .       .       .       .      .     .       .        1         .          .          .       .
+erase_end               .       .       .       .      .     .       .        .         1          .          .       .
+erase_end_events        .       .       .       .      .     .       .        .         1          .          .       .
 fail_unclaimable        .       .       .       .      .     1       .        .         .          .          .       .
 fail_unclaimable_events .       .       .       .      .     1       .        .         .          .          .       .
 insert_suppressed       .       .       .       .      .     .       .        .         1          .          .       .
@@ -103,8 +105,9 @@ OTHER_WORDS_IN_SQL = {
     *("superuser_reserved_connections", "reserved_connections", "default_transaction_read_only"),
     *("server_version", "server_version_num"),
     *("queues", "providers", "foreign", "connections", "object", "number"),  # of figures
-    *("cancel", "retry", "running", "stopped", "request"),  # of operations
-    *("signing", "lookups", "recipient"),  # of secrets and lookups
+    *("cancel", "retry", "erase", "running", "stopped", "request"),  # of operations
+    *("signing", "lookups", "recipient", "file"),  # of secrets and lookups
+    "erased",
     *("event_batches", "event_batches_"),
     *("worker", "dev", "id", "kind", "host", "pid", "started_at"),  # of processes
     *("minute", "call"),  # of statistics

@@ -37,6 +37,7 @@ class Ended(NamedTuple):
     channel: str
     topic: str | None
     recipient: Recipient
+    has_content: bool
 
 
 class FoundIds(NamedTuple):
@@ -151,4 +152,5 @@ def _ended(row: Record) -> Ended:
         channel=row["test_channel"] or row["queue"].rpartition(".")[0],
         topic=row["topic"],
         recipient=Recipient(LookupScope(row["tenant"], mode), recipient_identity(row["recipient"])),
+        has_content=row["has_content"],
     )

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from notifier.adapters.postgres.lookups import count_hash, lookup_parts
+from notifier.adapters.postgres.lookups import collapse_hash, count_hash, lookup_parts
 from notifier.adapters.postgres.statements import Part, statement, statement_with
-from notifier.domain.collapse import collapse_digest
 from notifier.domain.due import DueClass
 from notifier.domain.errors import StoreConflict
 from notifier.domain.notification import Status
 from notifier.domain.recipient_caps import capped_recipient
-from notifier.domain.recipients import recipient_identity
 from notifier.domain.turns import FIRST_TURN
 from notifier.ports.broker import Pointer
 from notifier.ports.store import KeyedInsert, KeyOwner
@@ -119,19 +117,14 @@ async def _parts(
         )
         parts += [Part("insert_suppressed", arrays), *events.parts("insert_suppressed")]
     if collapsing := [item for item in items if item.collapse_key and item.suppressed is None]:
-        digests = [_collapse_digest(item) for item in collapsing]
-        parts.append(Part("insert_collapsing", ([item.id for item in collapsing], digests)))
+        hasher = await key.hasher(connection)
+        keys = [collapse_hash(hasher, item) for item in collapsing]
+        parts.append(Part("insert_collapsing", ([item.id for item in collapsing], keys)))
     if counted := [item for item in items if item.is_counted]:
         hasher = await key.hasher(connection)
         hashes = [count_hash(hasher, capped_recipient(item)) for item in counted]
         parts.append(Part("insert_counted", ([item.id for item in counted], hashes)))
     return parts
-
-
-def _collapse_digest(item: NewNotification) -> UUID:
-    channel = item.queue.channel
-    recipient = recipient_identity(item.recipient)
-    return collapse_digest(item.tenant, item.mode, channel, recipient, item.collapse_key or "")
 
 
 async def _fetch(

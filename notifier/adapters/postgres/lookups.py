@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from notifier.adapters.postgres.statements import Part
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.lookups import ANY_SCOPE, Lookup, LookupHasher, LookupKind
+from notifier.domain.recipients import recipient_identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from notifier.domain.recipient_caps import CappedRecipient
     from notifier.ports.store import AttemptResult
 
-_READ_KEY = "SELECT value FROM secrets WHERE name = 'lookups'"
+_COLLAPSE: Final = "collapse"
+_READ_KEY: Final = "SELECT value FROM secrets WHERE name = 'lookups'"
 
 
 class LookupKey:
@@ -73,6 +75,13 @@ def reference_lookup(reference: str) -> Lookup:
 def recipient_lookup(recipient: str) -> Lookup:
     """Return the lookup of a recipient in its normal form."""
     return Lookup(LookupKind.RECIPIENT, recipient)
+
+
+def collapse_hash(hasher: LookupHasher, item: NewNotification) -> UUID:
+    """Return the hash of a collapse key, whose scope is the channel and the recipient."""
+    recipient = recipient_identity(item.recipient)
+    value = f"{item.queue.channel}\0{recipient}\0{item.collapse_key}"
+    return hasher.digest(item.scope, Lookup(_COLLAPSE, value))
 
 
 def count_hash(hasher: LookupHasher, recipient: CappedRecipient) -> UUID:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -23,6 +22,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.erase_steps import CLOCKS_APART, erase_step, has_settled
 from notifier.adapters.postgres.errors import translated
 from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
@@ -33,6 +33,7 @@ from notifier.adapters.postgres.operations import (
     add_finished,
     operation_of,
 )
+from notifier.adapters.postgres.scrubbing import PostgresScrubbing
 from notifier.adapters.postgres.statements import statement
 from notifier.delivery.batch_write import write_batch
 from notifier.domain.errors import StoreRejected, StoreUnavailable
@@ -65,9 +66,6 @@ TAKEN_S: Final = 10.0
 """For how long a process has an operation to itself: longer than a step takes."""
 MAX_STEPS: Final = 30
 """An operation fails when so many steps in a row were not stored."""
-LONGEST_TRANSACTION_S: Final = 20.0
-CLOCKS_APART: Final = timedelta(minutes=10)
-"""How far the clock of a process, from which ids are made, may be ahead of Postgres's."""
 # A process that freezes within a step holds up claims of the rows that it has locked.
 _SESSION: Final = {**SEARCH_SETTINGS, "idle_in_transaction_session_timeout": "1000"}
 
@@ -105,6 +103,8 @@ class PostgresOperationSteps:
         self._connection = connection
         self._events = events
         self._key = LookupKey()
+        self.contents = PostgresScrubbing(connection)
+        """Removes the contents of what has been final for long enough."""
 
     async def step(self) -> Step | None:
         async with self._connection.acquire() as connection:
@@ -116,6 +116,8 @@ class PostgresOperationSteps:
             if row["steps"] > MAX_STEPS:
                 return await self._fail(connection, row)
             operation = operation_of(row)
+            if operation.kind is OperationKind.ERASE:
+                return await erase_step(connection, self._key, row, operation, self._events)
             page = await self._search(connection, row, operation)
             return await self._store(connection, row, operation, page)
 
@@ -135,12 +137,7 @@ class PostgresOperationSteps:
     ) -> _Page:
         selection = _selection_of(row, operation)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            is_settled = await connection.fetchval(
-                statement("operation_settled"),
-                str(row["xid"]),
-                operation.created_at,
-                LONGEST_TRANSACTION_S,
-            )
+            is_settled = await has_settled(connection, row)
             page = await changing.find_page(connection, self._key, selection, row["ids"])
         return _Page(page.ids, page.before, is_settled)
 
@@ -202,7 +199,8 @@ class PostgresOperationSteps:
     ) -> _Changed:
         await changing.expire(connection, page.ids, self._events)
         ended = await changing.read_ended(connection, page.ids, ended_by=operation.created_at)
-        allowed = await changing.without_suppressed(connection, self._key, ended)
+        stored = [each for each in ended if each.has_content]
+        allowed = await changing.without_suppressed(connection, self._key, stored)
         size = _step_size(operation.rate_per_s)
         fitting, examined = await _with_room(connection, allowed, size)
 

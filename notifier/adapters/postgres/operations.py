@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -17,14 +18,17 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connections,
 )
+from notifier.adapters.postgres.erasing import Scope as ErasureScope
+from notifier.adapters.postgres.erasing import erasure_of, find_of_recipient
 from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
-from notifier.adapters.postgres.finding import SEARCH_SETTINGS
+from notifier.adapters.postgres.finding import MAX_SEARCH_S, SEARCH_SETTINGS
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.lookups import LookupKey
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.credentials import Mode
 from notifier.domain.events import EventType
+from notifier.domain.lookups import ANY_SCOPE, Lookup
 from notifier.domain.operations import Operation, OperationKind, OperationStatus
 from notifier.ports.operations import (
     Counted,
@@ -35,15 +39,15 @@ from notifier.ports.operations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from asyncpg import Connection, Record
 
     from notifier.domain.idempotency import IdempotencyKey
-    from notifier.domain.notification import NotificationView
+    from notifier.domain.notification import NotificationId, NotificationView
     from notifier.ports.keys import Author
     from notifier.ports.operations import NewOperation, OperationFilter
-    from notifier.ports.queries import View
+    from notifier.ports.queries import Filter, View
     from notifier.ports.store import ExpiredRow
 
 CONNECTIONS: Final = 2
@@ -56,6 +60,7 @@ MAX_RUNNING: Final = 5
 """Operations of one tenant, and of the deployment."""
 MAX_COUNTED: Final = 2000
 MAX_SAMPLE: Final = 10
+_BODY: Final = "body"
 # A later version may have others.
 _KINDS: Final = list(OperationKind)
 _STATUSES: Final = list(OperationStatus)
@@ -94,6 +99,8 @@ class PostgresOperations:
             ended = await changing.read_ended(connection, [notification.id])
             if not ended:
                 return Retried.WRONG_STATUS
+            if not ended[0].has_content:
+                return Retried.CONTENT_GONE
             if not await changing.without_suppressed(connection, self._key, ended):
                 return Retried.SUPPRESSED
             if not await changing.retry(connection, [notification.id]):
@@ -108,8 +115,10 @@ class PostgresOperations:
         async with self._connection.acquire() as connection, connection.transaction():
             # One at a time of a tenant: the next one then sees its key, and that it runs.
             await connection.execute(statement("operation_lock"), view.tenant, view.mode)
-            if new.key is not None and (earlier := await self._earlier(connection, new.key)):
+            key = await self._key_of(connection, new)
+            if key is not None and (earlier := await self._earlier(connection, key)):
                 return earlier
+            selection, audited = await self._selection_of(connection, new)
             row = await connection.fetchrow(
                 statement("operation_create"),
                 uuid7(),
@@ -117,21 +126,49 @@ class PostgresOperations:
                 view.mode,
                 new.kind,
                 msgspec.json.encode(new.shown).decode(),
-                msgspec.json.encode(new.selection).decode(),
+                selection,
                 SELECTION_VERSION,
                 sorted(new.ids, reverse=True),
                 new.rate_per_s,
                 new.note,
                 author.actor,
-                new.key and new.key.digest,
-                new.key and new.key.body,
+                key and key.digest,
+                key and key.body,
                 MAX_RUNNING,
             )
             if row is None:
                 return OperationRefusal.TOO_MANY
             operation = operation_of(row)
-            await add_action(connection, _of_operation("created", operation, new.note, author))
+            action = _of_operation("created", operation, new.note, author)
+            await add_action(connection, replace(action, after={**(action.after or {}), **audited}))
         return operation
+
+    async def _selection_of(
+        self, connection: Connection[Record], new: NewOperation
+    ) -> tuple[str, Mapping[str, object]]:
+        """Return the filter for the search, and what the audit keeps of it.
+
+        An erasure keeps hashes in place of the recipients.
+        """
+        if new.kind is not OperationKind.ERASE:
+            return msgspec.json.encode(new.selection).decode(), {}
+        hasher = await self._key.hasher(connection)
+        erasure = await erasure_of(connection, hasher, new.selection)
+        recipients = [str(each) for each in erasure.recipients]
+        return msgspec.json.encode(erasure).decode(), {"recipient_hashes": recipients}
+
+    async def _key_of(
+        self, connection: Connection[Record], new: NewOperation
+    ) -> IdempotencyKey | None:
+        """Return the key as it is stored: the body of an erasure is hashed with a secret.
+
+        It has little beside the recipient, who could be guessed.
+        """
+        if new.key is None or new.kind is not OperationKind.ERASE:
+            return new.key
+        hasher = await self._key.hasher(connection)
+        body = hasher.digest(ANY_SCOPE, Lookup(_BODY, str(new.key.body)))
+        return new.key._replace(body=body)
 
     async def _earlier(
         self, connection: Connection[Record], key: IdempotencyKey
@@ -146,6 +183,8 @@ class PostgresOperations:
         return Replay(operation_of(row))
 
     async def count(self, new: NewOperation) -> Counted:
+        if new.kind is OperationKind.ERASE:
+            return await self._count_of_recipient(new.selection)
         selection = replace(new.selection, limit=MAX_COUNTED)
         async with (
             self._reading.acquire() as connection,
@@ -155,6 +194,26 @@ class PostgresOperations:
                 connection, self._key, selection, sorted(new.ids, reverse=True)
             )
         return Counted(len(page.ids), page.before is None, page.ids[:MAX_SAMPLE])
+
+    async def _count_of_recipient(self, selection: Filter) -> Counted:
+        ids: list[NotificationId] = []
+        until = time.monotonic() + MAX_SEARCH_S
+        _, greatest = id_bounds(None, None, None)
+        async with (
+            self._reading.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            hasher = await self._key.hasher(connection)
+            erasure = await erasure_of(connection, hasher, selection)
+            scope = ErasureScope(erasure, selection.view)
+            while True:
+                found = await find_of_recipient(connection, hasher, scope, greatest)
+                ids += found.ids
+                if found.before is None:
+                    return Counted(len(ids), is_exact=True, sample=ids[:MAX_SAMPLE])
+                if len(ids) >= MAX_COUNTED or time.monotonic() > until:
+                    return Counted(len(ids), is_exact=False, sample=ids[:MAX_SAMPLE])
+                _, greatest = id_bounds(None, None, found.before)
 
     async def operation(
         self,

@@ -260,7 +260,7 @@ class PostgresStore:
             index = winners[row["id"]]
             if pauses is not None and row["is_parked"]:
                 replies[index] = Parked()
-            elif row["content"] is None:
+            elif not row["content"]:
                 replies[index] = await self._end_without_content(connection, row)
             else:
                 replies[index] = _claimed(row) if pauses is None else _claimed_of(row)
@@ -269,7 +269,7 @@ class PostgresStore:
     async def _end_without_content(
         self, connection: PostgresConnection, claimed: Record
     ) -> NotClaimed:
-        """End a claimed row whose notification is missing: somebody has dropped its partition."""
+        """End a claimed row without content: somebody has dropped its partition, or wiped it."""
         try:
             return await self._fail_as_poison(
                 connection, claimed["id"], claimed["claim"], provider="", claimed_by=self.worker

@@ -259,7 +259,7 @@ def _once(added: AddedSuppression, seen: set[UUID]) -> AddedSuppression:
 
 
 def _added(scope: SuppressionScope, rows: Sequence[Record], author: Author) -> Action:
-    """What the audit keeps: no recipient, which could be erased nowhere else."""
+    """What the audit keeps: no recipient, and no note, which may name one."""
     is_one = len(rows) == 1
     return Action(
         actor=author.actor,
@@ -267,7 +267,6 @@ def _added(scope: SuppressionScope, rows: Sequence[Record], author: Author) -> A
         target=f"suppression:{rows[0]['id']}" if is_one else "suppressions",
         tenant=scope.tenant,
         after=_shown(rows[0]) if is_one else {"count": len(rows)},
-        note=rows[0]["note"] if is_one else "",
         request_id=author.request_id,
     )
 

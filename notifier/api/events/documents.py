@@ -30,7 +30,7 @@ class EventNotification(msgspec.Struct, kw_only=True):
     status: str
     channel: str
     priority: str
-    recipient: str
+    recipient: Annotated[str | None, Meta(description="Null once it was erased.")]
     tag: str | None
     topic: str | None
     tries: int
@@ -101,7 +101,7 @@ def _data(event: events.Event) -> bytes:
         status=state.status,
         channel=state.channel,
         priority=state.priority,
-        recipient=state.recipient,
+        recipient=state.recipient or None,
         tag=state.tag,
         topic=state.topic,
         tries=state.tries,

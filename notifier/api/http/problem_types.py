@@ -138,6 +138,13 @@ class ProblemType(Enum):
         409,
         "Nothing may be sent to the recipient: the suppression must be deleted before.",
     )
+    CONTENT_GONE = Definition(
+        "content-gone",
+        "The content of the notification is gone",
+        409,
+        "The content was removed because of its age (`retention.content_s`), or the recipient was "
+        "erased. Submit it again.",
+    )
     NAME_TAKEN = Definition(
         "name-taken",
         "The name is taken",

@@ -172,6 +172,31 @@ class OperationFilters:
         return escaped if is_searched else str
 
 
+class ErasureFilters:
+    """Reads the filter of an erasure: one recipient, and whose notifications."""
+
+    def __init__(self, channels: Mapping[str, object]) -> None:
+        self._query = Query(
+            {
+                "recipient": _recipients,
+                "channel": partial(_any_of, tuple(channels)),
+                "tenant": _tenant,
+                "mode": _mode,
+            },
+            OF_FILTER,
+        )
+
+    def read(self, document: Mapping[str, Sequence[str]]) -> Filter:
+        """Returns the filter. Raises InvalidNotification with all fields that are wrong."""
+        values = self._query.values(
+            (name, ",".join(map(escaped, texts) if name == LookupKind.RECIPIENT else texts))
+            for name, texts in document.items()
+        )
+        if len(values.get(LookupKind.RECIPIENT, ())) != 1:
+            raise InvalidNotification(OF_FILTER + LookupKind.RECIPIENT, "one recipient")
+        return Filter(**values)
+
+
 class OperationQuery:
     """Parses the filters of the list of operations, `cursor` and `limit`."""
 

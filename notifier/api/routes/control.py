@@ -55,6 +55,9 @@ class ControlRoutes:
             case Retried.SUPPRESSED:
                 detail = "The recipient is suppressed on this channel: see /v1/suppressions."
                 raise RequestRefused(ProblemType.RECIPIENT_SUPPRESSED.problem(detail))
+            case Retried.CONTENT_GONE:
+                detail = "Its content is not stored any more: submit it again."
+                raise RequestRefused(ProblemType.CONTENT_GONE.problem(detail))
             case Retried.WRONG_STATUS:
                 raise _wrong_status(after, _RETRY_DETAIL.get(after.status, _NOT_ENDED))
 

@@ -1,4 +1,4 @@
-"""`/v1/operations`: cancels many notifications, or has them sent again."""
+"""`/v1/operations`: cancels many notifications, has them sent again, or erases a recipient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import msgspec
 from litestar import Request
 from litestar.types import ASGIApp
 
-from notifier.api.auth.access import Principal, author_of, principal_of, seen_by, view_of
+from notifier.api.auth.access import (
+    Principal,
+    author_of,
+    principal_of,
+    scope_missing,
+    seen_by,
+    view_of,
+)
 from notifier.api.http.body import BodyLimit, read_json_body, small_body_limit
 from notifier.api.http.deadline import deadline
 from notifier.api.http.decoding import BodyDecoder
@@ -20,7 +27,13 @@ from notifier.api.http.pages import page_response
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.public_address import PublicAddress
-from notifier.api.http.query import OF_FILTER, OperationFilters, OperationQuery, next_cursor
+from notifier.api.http.query import (
+    OF_FILTER,
+    ErasureFilters,
+    OperationFilters,
+    OperationQuery,
+    next_cursor,
+)
 from notifier.api.http.raw_response import json_response
 from notifier.api.http.uuids import canonical_uuid
 from notifier.api.requests import (
@@ -33,10 +46,14 @@ from notifier.api.routes.notifications import NOTIFICATION_FILTERS, REPLAYED
 from notifier.api.rules import ApiRules
 from notifier.api.submission.idempotency import operation_key
 from notifier.domain.errors import IdempotencyKeyReused, InvalidNotification
+from notifier.domain.features import NEEDED_TO_ERASE
+from notifier.domain.keys import KeyScope
+from notifier.domain.lookups import LookupKind
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Status
 from notifier.domain.one_line import checked_note
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.tenants import tenant_name
+from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.operations import (
     Counted,
     NewOperation,
@@ -65,11 +82,20 @@ _VALUES_EXPECTED: Final = "a text or an array of texts"
 class OperationRoutes:
     """Handlers of `/v1/operations`."""
 
-    def __init__(self, *, store: OperationStore, rules: ApiRules, address: PublicAddress) -> None:
+    def __init__(
+        self,
+        *,
+        store: OperationStore,
+        features: FeatureCheck,
+        rules: ApiRules,
+        address: PublicAddress,
+    ) -> None:
         self._store = store
+        self._features = features
         self._address = address
         self._deadline_s = rules.request_deadline_s
         self._filters = OperationFilters(NOTIFICATION_FILTERS, rules.submit_channels, rules.lookups)
+        self._erasure_filters = ErasureFilters(rules.submit_channels)
         self._query = OperationQuery()
         self._small_limit = small_body_limit(rules)
         self._limit = BodyLimit(
@@ -82,11 +108,15 @@ class OperationRoutes:
         principal = principal_of(request.scope)
         body = await read_json_body(request, self._limit)
         requested = _REQUEST.decode(body)
+        if requested.kind is OperationKind.ERASE and KeyScope.ADMIN not in principal.scopes:
+            raise scope_missing(KeyScope.ADMIN)
         new = self._new(requested, principal)
         if requested.dry_run:
             async with deadline(self._deadline_s):
                 counted = await self._store.count(new)
             return json_response(_dry_run(new, principal, counted))
+        if new.kind is OperationKind.ERASE and (refusal := self._features.refusal(NEEDED_TO_ERASE)):
+            raise refusal
         new = replace(new, key=operation_key(request.scope, principal.tenant, principal.mode, body))
         async with deadline(self._deadline_s):
             stored = await self._store.create(new, author_of(request.scope))
@@ -138,6 +168,8 @@ class OperationRoutes:
         if not note:
             raise InvalidNotification("note", "why, in one line")
         document = _filter_document(requested.filter)
+        if requested.kind is OperationKind.ERASE:
+            return self._new_erasure(requested, document, note, principal)
         ids = _ids(document.pop(_IDS, ()))
         if not ids and not set(document) - _WHOSE:
             raise InvalidNotification("filter", "at least one field besides tenant and mode")
@@ -155,6 +187,29 @@ class OperationRoutes:
             ids=ids,
             shown=msgspec.json.decode(requested.filter, type=dict[str, object]),
             rate_per_s=rate,
+            note=note,
+        )
+
+    def _new_erasure(
+        self,
+        requested: OperationRequest,
+        document: Mapping[str, Sequence[str]],
+        note: str,
+        principal: Principal,
+    ) -> NewOperation:
+        """Returns the erasure of a recipient. Raises InvalidNotification for its filter."""
+        if requested.rate_per_s is not None:
+            raise InvalidNotification("rate_per_s", "none: an erasure has no rate")
+        selection = seen_by(principal, self._erasure_filters.read(document), OF_FILTER)
+        (recipient,) = selection.recipient
+        if recipient in note.lower():
+            raise InvalidNotification("note", "why, without the recipient: notes are kept")
+        shown = msgspec.json.decode(requested.filter, type=dict[str, object])
+        return NewOperation(
+            kind=requested.kind,
+            selection=selection,
+            shown={**shown, LookupKind.RECIPIENT.value: None},
+            rate_per_s=None,
             note=note,
         )
 

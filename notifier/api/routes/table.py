@@ -292,6 +292,7 @@ ROUTES: Final = (
             ProblemType.NOT_FOUND,
             ProblemType.WRONG_STATUS,
             ProblemType.RECIPIENT_SUPPRESSED,
+            ProblemType.CONTENT_GONE,
         ),
     ),
     Route(
@@ -302,9 +303,9 @@ ROUTES: Final = (
         path=OPERATIONS,
         handler=OperationRoutes.create,
         summary=(
-            "Cancel many notifications, or have them sent again: an operation that any process "
-            "carries out step by step. With `dry_run` it is answered with 200 and what it would "
-            "find, and nothing is stored."
+            "Cancel many notifications, have them sent again, or erase a recipient (scope "
+            "`admin`): an operation that any process carries out step by step. With `dry_run` it "
+            "is answered with 200 and what it would find, and nothing is stored."
         ),
         status=202,
         other_status=200,
@@ -312,7 +313,12 @@ ROUTES: Final = (
         example={"kind": "cancel", "filter": {"tag": "summer-sale"}, "note": "wrong price"},
         response=Operation,
         takes_key=True,
-        problems=(*_BODY_PROBLEMS, ProblemType.IN_USE, ProblemType.KEY_REUSED),
+        problems=(
+            *_BODY_PROBLEMS,
+            ProblemType.IN_USE,
+            ProblemType.KEY_REUSED,
+            ProblemType.FEATURE_UNAVAILABLE,
+        ),
     ),
     Route(
         id="listOperations",

@@ -41,11 +41,12 @@ from notifier.api.submission.template_use import (
     content_beside_template,
 )
 from notifier.api.templating.filling import Unfilled
+from notifier.domain.blobs import BlobUse
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.features import NO_FEATURES, features_of
 from notifier.domain.holds import TIME_ZONE
-from notifier.domain.lookups import Lookup, LookupKind, metadata_lookups
+from notifier.domain.lookups import FILE, Lookup, LookupKind, metadata_lookups
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
 from notifier.domain.recipients import recipient_identity
@@ -190,7 +191,7 @@ class SubmitValidator:
             tag=tag,
             topic=topic,
             has_copies="cc" in parts or "bcc" in parts,
-            lookups=self._lookups(mailbox.address, tag, metadata),
+            lookups=self._lookups(mailbox.address, tag, metadata, blobs),
             collapse_key=_collapse_key(submit),
             key=keys.key_of(submit, body, number, blobs, tenant=tenant),
         )
@@ -296,9 +297,13 @@ class SubmitValidator:
             raise InvalidNotification("topic", _NO_PUBLIC_URL)
         return submit.topic
 
-    def _lookups(self, recipient: str, tag: str | None, metadata: bytes) -> tuple[Lookup, ...]:
+    def _lookups(
+        self, recipient: str, tag: str | None, metadata: bytes, blobs: Sequence[BlobUse]
+    ) -> tuple[Lookup, ...]:
         rules = self._rules.lookups
-        lookups = tuple(metadata_lookups(metadata, rules.metadata_keys))
+        files = sorted({use.id for use in blobs})
+        lookups = tuple(Lookup(FILE, id_) for id_ in files)
+        lookups = (*metadata_lookups(metadata, rules.metadata_keys), *lookups)
         if tag is not None and rules.tag:
             lookups = (Lookup(LookupKind.TAG, tag), *lookups)
         if rules.recipient:

@@ -2,7 +2,7 @@
 -- had the key before, and those before them in the batch. What they replace is noted in `collapsed`
 -- and ended by collapse.sql: this statement does not see what it waited for.
 -- The keys are written in their order, so that two statements cannot wait for each other.
--- Parameters: $1 ids, $2 digests of collapse keys.
+-- Parameters: $1 ids, $2 hashes of collapse keys.
 , sharing AS (
     SELECT t.id, t.key, t.number
     FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS t (id, key, number)

@@ -6,6 +6,9 @@ WITH old AS (
         WHERE id < uuid_at(day_start($1)) AND status <> 'running'
         ORDER BY id LIMIT $2
     )
+    RETURNING id
+), blobs_of_stopped AS (
+    DELETE FROM erased_blobs WHERE operation IN (SELECT id FROM old)
 )
 DELETE FROM retries WHERE id IN (
     SELECT id FROM retries WHERE id < uuid_at(day_start($1)) ORDER BY id LIMIT $2

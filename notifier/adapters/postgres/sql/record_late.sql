@@ -2,7 +2,8 @@
 -- worker has written already changes nothing. Otherwise the attempt is added, or another process's
 -- attempt of this claim is corrected, and marked late. A late Accepted ends a row that is unclaimed,
 -- or removes its end, unless a later claim has an attempt: the notification is then sent. A later
--- claim without an attempt was given back, and nothing was sent for it.
+-- claim without an attempt was given back, and nothing was sent for it. Of an erased notification no
+-- text of the provider is kept; the lock waits for an erasure (erase_lock.sql) and makes it wait.
 -- Parameters: $1 ids, $2 claims, $3 outcomes, $4 providers, $5 codes, $6 details, $7 references of
 -- the provider, $8 HTTP statuses, $9 seconds waited in the queue, $10 seconds that the call took,
 -- $11 seconds since it ended, $12 this worker's id.
@@ -18,7 +19,8 @@ WITH result AS (
         AS t (id, claim, outcome, provider, code, detail, reference, http_status, queue_wait_s,
               took_s, finished_ago_s)
 ), known AS (
-    SELECT r.*, n.created_at, n.queue, e.status::text AS end_status,
+    SELECT r.*, n.created_at, n.queue, n.recipient = '' AS is_erased,
+           e.status::text AS end_status,
            least(coalesce(l.tries, e.tries, 0) + 1, 32767)::smallint AS spent,
            coalesce(l.claim, e.claim, r.claim) AS present_claim,
            l.id IS NOT NULL AND l.claimed_by = '00000000-0000-0000-0000-000000000000' AS is_waiting,
@@ -37,13 +39,15 @@ WITH result AS (
     LEFT JOIN (SELECT id, max(claim) AS claim FROM attempts WHERE id = ANY ($1::uuid[]) GROUP BY id)
         later ON later.id = r.id AND later.claim > r.claim
     WHERE n.id = ANY ($1::uuid[])
+    FOR SHARE OF n
 ), fresh AS (
     SELECT * FROM known WHERE NOT is_own AND present_claim >= claim
 ), written AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s, late,
                           provider, outcome, code, detail, reference, http_status)
     SELECT id, claim, $12, started_at, finished_at, queue_wait_s, true, provider, outcome, code,
-           detail, reference, http_status
+           CASE WHEN is_erased THEN '' ELSE detail END,
+           CASE WHEN is_erased THEN '' ELSE reference END, http_status
     FROM fresh
     ON CONFLICT (id, claim) DO UPDATE SET
         recorded_by = excluded.recorded_by, started_at = excluded.started_at,

@@ -1,16 +1,22 @@
 -- Lets those of these notifications wait again that have ended and are not sent: due at once, in the
 -- class of retries, with no try spent. Their claims are above all earlier ones, so that no pointer
 -- and no result from before changes them. They expire after the time that they had at first. Their
--- turn is that of their tenant if the queue uses it, see domain/turns.py.
+-- turn is that of their tenant if the queue uses it, see domain/turns.py. Those whose content is gone
+-- stay; the lock waits for an erasure (erase_lock.sql) and makes it wait.
 -- Parameters: $1 ids, $2 and $3 the least and the greatest of them, $4 the instant after which they
 -- may not have ended (null: none), $5 the operation (null: none).
 -- Returns: one row per notification that waits again.
 -- Repeating it changes nothing: their ends are gone.
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now WHERE pg_current_xact_id() IS NOT NULL
+), stored AS (
+    SELECT id FROM notifications
+    WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2 AND $3 AND content <> ''
+    ORDER BY id
+    FOR SHARE
 ), locked AS (
     SELECT id FROM ends
-    WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2 AND $3
+    WHERE id = ANY (ARRAY(SELECT id FROM stored)) AND id BETWEEN $2 AND $3
     ORDER BY id
     FOR UPDATE
 ), returned AS (

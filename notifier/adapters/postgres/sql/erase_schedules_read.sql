@@ -1,0 +1,7 @@
+-- Reads what schedules submit, in the order of their ids.
+-- Parameters: $1 tenant (null: all), $2 mode, $3 the instant after which they may not have been
+-- made, $4 the id after which it begins, $5 the maximum of rows.
+-- Returns: one row per schedule.
+SELECT id, notification FROM schedules
+WHERE ($1::text IS NULL OR tenant = $1) AND mode = $2 AND created_at <= $3 AND id > $4
+ORDER BY id LIMIT $5
