@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Protocol
 
+from notifier.domain.fallbacks import FallbackOutcome
 from notifier.domain.notification import (
     Channel,
     QueueKey,
@@ -245,6 +246,14 @@ class ScheduleObserver(Protocol):
         ...
 
 
+class FallbackObserver(Protocol):
+    """What the runner of fallbacks reports."""
+
+    def fallback_ended(self, outcome: FallbackOutcome) -> None:
+        """Report what became of a fallback."""
+        ...
+
+
 class LoopObserver(Protocol):
     """What the watch of the event loop reports."""
 
@@ -269,6 +278,7 @@ class Observer(
     BrokerObserver,
     ConfigurationObserver,
     ScheduleObserver,
+    FallbackObserver,
     LoopObserver,
     Protocol,
 ):

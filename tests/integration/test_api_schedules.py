@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from notifier.api.schedules.documents import RunProblem
-from notifier.api.schedules.fields import KNOWN_FIELDS, fields_of
+from notifier.api.submission.stored_fields import KNOWN_FIELDS, fields_of
 from notifier.domain.blobs import blob_id
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import StoreUnavailable

@@ -48,6 +48,7 @@ TABLES: Final = (
     "operations",
     "retries",
     "schedules",
+    "fallbacks",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the
