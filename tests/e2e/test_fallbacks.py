@@ -60,7 +60,7 @@ async def test_an_email_goes_out_once_if_the_text_message_is_refused_or_gets_no_
         [text_message("refuse"), text_message("hang", after_s=5), text_message("ok")]
     )
     for first in (refused, silent):
-        second = await until(lambda first=first: second_of(client, first), lambda id_: bool(id_))
+        second = await until(lambda first=first: second_of(client, first), bool)
         assert second is not None
         found = await client.final(second)
         assert (found["status"], found["channel"], found["fallback_of"]) == ("sent", "email", first)
