@@ -32,6 +32,8 @@ HOLD_S: Final = 30.0
 RETRY: Final = timedelta(seconds=5)
 MAX_TAKEN: Final = 100
 """How many fallbacks a process looks at, and submits, at once."""
+MAX_STEPS: Final = 100
+"""How often a pass takes some: a stop waits for its end."""
 
 log = structlog.get_logger(__name__)
 
@@ -62,8 +64,12 @@ class FallbackRunner:
         """
         settled = 0
         try:
-            while fallbacks := await self._store.take(MAX_TAKEN, HOLD_S):
-                settled += await self._settle(fallbacks)
+            for _ in range(MAX_STEPS):
+                fallbacks = await self._store.take(MAX_TAKEN, HOLD_S)
+                if fallbacks:
+                    settled += await self._settle(fallbacks)
+                if len(fallbacks) < MAX_TAKEN:
+                    break
         except StoreError as error:
             log.warning("fallbacks_failed", reason=str(error))
         return settled

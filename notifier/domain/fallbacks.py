@@ -10,14 +10,13 @@ from typing import Final, assert_never
 from notifier.domain.credentials import Mode
 from notifier.domain.idempotency import IdempotencyKey, digest, key_digest
 from notifier.domain.notification import EndReason, NotificationId, Status
+from notifier.domain.schedules import KEY_KEPT
 from notifier.domain.tenants import TenantId
 
 MIN_AFTER_S: Final = 5.0
 FIRST_LOOK: Final = timedelta(seconds=2)
 """How long after the first notification is due it is looked at for the first time."""
 MAX_LOOK_INTERVAL: Final = timedelta(minutes=1)
-KEY_KEPT: Final = timedelta(days=1)
-"""An idempotency key is kept for at least this long, whatever the settings are."""
 _WISHES: Final = frozenset[str]({EndReason.UNSUBSCRIBE, EndReason.COMPLAINT, EndReason.ERASED})
 """Reasons of a suppression that are the wish of a person, on every channel."""
 

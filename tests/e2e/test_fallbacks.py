@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import eq
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -60,7 +62,7 @@ async def test_an_email_goes_out_once_if_the_text_message_is_refused_or_gets_no_
         [text_message("refuse"), text_message("hang", after_s=5), text_message("ok")]
     )
     for first in (refused, silent):
-        second = await until(lambda first=first: second_of(client, first), bool)
+        second = await until(partial(second_of, client, first), bool)
         assert second is not None
         found = await client.final(second)
         assert (found["status"], found["channel"], found["fallback_of"]) == ("sent", "email", first)
@@ -115,8 +117,7 @@ async def test_processes_that_are_killed_again_and_again_submit_each_fallback_on
         doomed.has_started = False
         # What it held is free now: the others submit it, or find that it was submitted.
         await set_date(clock, at + timedelta(minutes=1))
-        done = (number + 1) * A_ROUND
-        await until(lambda: clock.fetchval(DONE), lambda found, done=done: found == done)
+        await until(lambda: clock.fetchval(DONE), partial(eq, (number + 1) * A_ROUND))
         replays += await replayed(client, [system.api_url, *(api.url for api in others)])
         others.append(await another_api(system))
     tags = await clock.fetch("SELECT tag, count(*) AS count FROM notifications GROUP BY tag")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import aiohttp
 import msgspec
@@ -61,7 +62,7 @@ def fields(problem: Document) -> list[str]:
 
 
 def stored_of(store: MemoryStore, accepted: Document) -> NewNotification:
-    return store.new[NotificationId(msgspec.convert(accepted["id"], NotificationId.__supertype__))]
+    return store.new[NotificationId(UUID(accepted["id"]))]
 
 
 def document_of(new: NewNotification) -> Document:

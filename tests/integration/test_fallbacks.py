@@ -16,8 +16,9 @@ from notifier.adapters.postgres import suppressions as suppressions_module
 from notifier.api.submission.idempotency import RequestKeys
 from notifier.delivery.fallback_runner import HOLD_S, RETRY
 from notifier.domain.credentials import Mode
-from notifier.domain.fallbacks import FIRST_LOOK, KEY_KEPT
+from notifier.domain.fallbacks import FIRST_LOOK
 from notifier.domain.notification import Status
+from notifier.domain.schedules import KEY_KEPT
 from notifier.domain.suppressions import NewSuppression, SuppressionScope
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.ports.keys import Author

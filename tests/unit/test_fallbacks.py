@@ -18,7 +18,6 @@ from notifier.domain.credentials import Mode
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.fallbacks import (
     FIRST_LOOK,
-    KEY_KEPT,
     MAX_LOOK_INTERVAL,
     Decision,
     DueFallback,
@@ -27,6 +26,7 @@ from notifier.domain.fallbacks import (
 )
 from notifier.domain.idempotency import key_digest
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Status
+from notifier.domain.schedules import KEY_KEPT
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.fallbacks import FallbackResult, NotSubmitted
 from notifier.ports.schedules import Submitted
