@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -13,6 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from notifier.adapters.postgres import suppressions as suppressions_module
+from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
+from notifier.adapters.postgres.fallbacks import SESSION_SETTINGS
+from notifier.adapters.postgres.statements import statement
 from notifier.api.submission.idempotency import RequestKeys
 from notifier.delivery.fallback_runner import HOLD_S, RETRY
 from notifier.domain.credentials import Mode
@@ -451,6 +455,33 @@ async def test_one_whose_notification_is_not_stored_any_more_is_dropped(world: W
         await world.set_time(DUE)
         assert await api.run() == 1
         assert (await world.stored(), api.outcomes()) == (0, {"dropped": 1})
+
+
+@pytest.mark.parametrize("is_analyzed", [True, False])
+async def test_the_rows_of_a_step_are_found_in_an_index(world: World, is_analyzed: bool) -> None:
+    if is_analyzed:  # as an empty table, which would be read as a whole
+        await world.connection.execute("VACUUM ANALYZE fallbacks")
+    indexes = {
+        "fallbacks_take": {"fallbacks_look", "fallbacks_pkey"},
+        "fallbacks_begin": {"fallbacks_pkey"},
+        "fallbacks_settle": {"fallbacks_pkey"},
+    }
+    async with open_connection(ConnectionSettings(url=world.url), SESSION_SETTINGS) as link:
+        for name, expected in indexes.items():
+            async with link.acquire() as connection:
+                plan = await plan_of(connection, statement(name))
+            assert set(re.findall(r"using (\w+) on", plan)) == expected, plan
+            assert "Seq Scan" not in plan
+            if name != "fallbacks_take":
+                assert "Index Cond: (id = " in plan
+
+
+async def plan_of(connection: Connection, text: str) -> str:
+    count = max(int(number) for number in re.findall(r"\$(\d+)", re.sub(r"--.*", "", text)))
+    await connection.execute(f"PREPARE planned AS {text}")
+    rows = await connection.fetch(f"EXPLAIN EXECUTE planned ({', '.join(['NULL'] * count)})")
+    await connection.execute("DEALLOCATE planned")
+    return "\n".join(row[0] for row in rows)
 
 
 async def test_fallbacks_of_dropped_days_are_removed(world: World) -> None:

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
     from notifier.ports.fallbacks import FallbackResult
 
+SESSION_SETTINGS: Final = {
+    **SEARCH_SETTINGS,
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+"""Rows are looked up by an index whatever the statistics say: most fallbacks are done."""
 CONNECTIONS: Final = 1
 """How many connections `open_fallbacks` opens."""
 
@@ -92,5 +99,5 @@ async def open_fallbacks(
 
     `known` are the fields of submits that this version knows.
     """
-    async with open_connection(settings, SEARCH_SETTINGS) as connection:
+    async with open_connection(settings, SESSION_SETTINGS) as connection:
         yield PostgresFallbacks(connection, known)
