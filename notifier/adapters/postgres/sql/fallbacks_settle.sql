@@ -11,7 +11,8 @@ WITH result AS (
         AS t (id, held_until, look_at, notification, may_be_stored)
 ), found AS (
     SELECT r.* FROM fallbacks f JOIN result r USING (id)
-    WHERE f.look_at = r.held_until OR (r.notification IS NOT NULL AND f.notification IS NULL)
+    WHERE f.id = ANY ($1::uuid[])  -- by the index, whatever the statistics say
+      AND (f.look_at = r.held_until OR (r.notification IS NOT NULL AND f.notification IS NULL))
     ORDER BY id FOR UPDATE OF f
 )
 UPDATE fallbacks f SET
@@ -20,6 +21,6 @@ UPDATE fallbacks f SET
     notification = coalesce(f.notification, r.notification),
     submit = CASE WHEN r.look_at IS NOT NULL THEN f.submit END
 FROM found r
-WHERE f.id = r.id
+WHERE f.id = r.id AND f.id = ANY (ARRAY(SELECT id FROM found))
   AND (f.look_at = r.held_until OR (r.notification IS NOT NULL AND f.notification IS NULL))
 RETURNING f.id

@@ -10,7 +10,7 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE fallbacks f SET look_at = now() + $1 * interval '1 second'
-    FROM due WHERE f.id = due.id
+    WHERE f.id = ANY (ARRAY(SELECT id FROM due))
     RETURNING f.id, submit, at - after_s * interval '1 second' AS since, at, begun_at,
               look_at AS held_until, now() AS now
 )
