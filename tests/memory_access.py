@@ -79,9 +79,11 @@ class NoRates:
         raise AssertionError(f"no key has a rate, got {requests}")
 
 
-def memory_auth(*scopes: KeyScope, tenants: Sequence[Tenant] = ()) -> tuple[KeyAuth, Credential]:
+def memory_auth(
+    *scopes: KeyScope, tenants: Sequence[Tenant] = (), mode: Mode = Mode.LIVE
+) -> tuple[KeyAuth, Credential]:
     """What an API needs to ask for keys, and its only key: a deployment key with these scopes."""
-    credential = new_credential(Mode.LIVE, os.urandom(ENTROPY_BYTES))
+    credential = new_credential(mode, os.urandom(ENTROPY_BYTES))
     key = Key(
         id=credential.id,
         digest=credential.digest,

@@ -28,9 +28,9 @@ from notifier.adapters.postgres.templates import PostgresTemplates
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.api.auth.keyring import Keyring
 from notifier.api.schedules.checking import checked_request
-from notifier.api.schedules.fields import KNOWN_FIELDS
 from notifier.api.schedules.submitting import ScheduledSubmits
 from notifier.api.submission.preparing import SubmitPreparation
+from notifier.api.submission.stored_fields import KNOWN_FIELDS
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.templating.filling import TemplateFilling
 from notifier.delivery.accept import Accept

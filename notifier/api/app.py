@@ -96,6 +96,7 @@ def create_api(
     filling = TemplateFilling(
         reader=templates, renderer=renderer, max_bytes=rules.max_content_bytes
     )
+    preparation = SubmitPreparation(rules=rules, filling=filling, blobs=submit_blobs)
     resources = (
         NotificationRoutes(
             acceptor=acceptor,
@@ -106,6 +107,7 @@ def create_api(
             blobs=submit_blobs,
             held=held,
             filling=filling,
+            preparation=preparation,
         ),
         ControlRoutes(reader=reader, control=control, rules=rules),
         OperationRoutes(store=operations, features=features, rules=rules, address=address),
@@ -117,12 +119,13 @@ def create_api(
             blobs=submit_blobs,
             rules=rules,
             gate=gate,
+            preparation=preparation,
         ),
         TemplateRoutes(store=templates, renderer=renderer, rules=rules, gate=gate),
         ExplanationRoutes(explainer=explainer, rules=rules),
         ScheduleRoutes(
             store=schedules,
-            preparation=SubmitPreparation(rules=rules, filling=filling, blobs=submit_blobs),
+            preparation=preparation,
             rules=rules,
             gate=gate,
         ),

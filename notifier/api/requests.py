@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from notifier.domain.fallbacks import MIN_AFTER_S
 from notifier.domain.mail_files import MAX_FILENAME_LENGTH, MAX_FILES
 from notifier.domain.mail_headers import MAX_HEADERS
 from notifier.domain.notification import Priority
@@ -153,6 +154,41 @@ class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
+class Fallback(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One more notification, if this one is not sent in time or cannot be sent.
+
+    It has a content or a template. All that is not said here is as in this one.
+    """
+
+    after_s: Annotated[
+        float,
+        Meta(
+            ge=MIN_AFTER_S,
+            description=(
+                "Seconds from send_at, or from acceptance, until it is submitted. If this one "
+                "fails before, at once."
+            ),
+        ),
+    ]
+    channel: str
+    recipient: Annotated[str, Meta(min_length=1, max_length=4096)]
+    content: Annotated[Content | None, Meta(description="Its files are blobs.")] = None
+    template: Annotated[
+        Annotated[
+            str, Meta(extra_json_schema={"pattern": f"^{TEMPLATE_NAME}(@[1-9][0-9]{{0,8}})?$"})
+        ]
+        | None,
+        Meta(description="Its newest version is taken at the submit of this one."),
+    ] = None
+    variables: Annotated[
+        OptionalObject, Meta(description="If absent, with a template, those of this one.")
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    locale: Annotated[
+        Annotated[str, Meta(extra_json_schema={"pattern": f"^{LOCALE}$"})] | None,
+        Meta(description="If absent, with a template, that of this one."),
+    ] = None
+
+
 class Submit(msgspec.Struct, forbid_unknown_fields=True):
     """One notification to one recipient."""
 
@@ -284,6 +320,10 @@ class Submit(msgspec.Struct, forbid_unknown_fields=True):
                 "the language, or else of the template's default."
             )
         ),
+    ] = None
+    fallback: Annotated[
+        Fallback | None,
+        Meta(description="What is submitted if this one is not sent, once. Absent: nothing."),
     ] = None
 
 

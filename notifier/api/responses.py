@@ -22,6 +22,7 @@ from notifier.domain.credentials import Mode
 from notifier.domain.explanation import facts
 from notifier.domain.notification import (
     AttemptView,
+    FallbackView,
     NotificationId,
     NotificationView,
     Priority,
@@ -177,6 +178,27 @@ class Result(msgspec.Struct):
         )
 
 
+class FallbackState(msgspec.Struct, kw_only=True):
+    """The fallback of a notification: `notification` is null if nothing was submitted."""
+
+    after_s: float
+    channel: str
+    at: Annotated[
+        Instant, Meta(description="When it is submitted, unless the notification is sent.")
+    ]
+    notification: NotificationId | None
+
+    @classmethod
+    def of(cls, view: FallbackView) -> FallbackState:
+        """Builds the document of a fallback."""
+        return cls(
+            after_s=view.after_s,
+            channel=view.channel,
+            at=view.at,
+            notification=view.notification,
+        )
+
+
 class Summary(msgspec.Struct, kw_only=True):
     """A notification in a list: without content and attempts.
 
@@ -216,6 +238,10 @@ class Summary(msgspec.Struct, kw_only=True):
     sent_at: Annotated[Instant | None, Meta(description="When the provider accepted it.")] = None
     due_at: Instant | None
     expires_at: Instant
+    fallback: FallbackState | None = None
+    fallback_of: Annotated[
+        NotificationId | None, Meta(description="The notification whose fallback this is.")
+    ] = None
 
     @classmethod
     def of(cls, view: NotificationView) -> Summary:
@@ -247,6 +273,8 @@ class Summary(msgspec.Struct, kw_only=True):
             sent_at=view.result.at if view.result and view.status is Status.SENT else None,
             due_at=view.due_at,
             expires_at=view.expires_at,
+            fallback=None if view.fallback is None else FallbackState.of(view.fallback),
+            fallback_of=view.fallback_of,
         )
 
 

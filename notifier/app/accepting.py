@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from notifier.adapters.postgres.events import open_events
+from notifier.adapters.postgres.fallbacks import PostgresFallbacks, open_fallbacks
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.operations import open_operations
@@ -27,16 +28,20 @@ from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.routes.events import EventSources
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
-from notifier.api.schedules.fields import KNOWN_FIELDS
 from notifier.api.schedules.submitting import ScheduledSubmits
+from notifier.api.submission.fallback_submits import FallbackSubmits
 from notifier.api.submission.preparing import SubmitPreparation
+from notifier.api.submission.stored_fields import KNOWN_FIELDS
 from notifier.api.submission.submit_blobs import SubmitBlobs
+from notifier.api.submission.tenant_preparation import TenantPreparation
 from notifier.api.templating.filling import TemplateFilling
 from notifier.app.process import Process, connection_settings, event_writing, lookup_rules
 from notifier.app.queue_rules import explained_rules
 from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
+from notifier.delivery.fallback_runner import RUN_INTERVAL_S as FALLBACK_INTERVAL_S
+from notifier.delivery.fallback_runner import FallbackRunner
 from notifier.delivery.recipient_cap_check import RecipientCapCheck
 from notifier.delivery.schedule_runner import RUN_INTERVAL_S, ScheduleRunner
 from notifier.delivery.suppression_check import CHECK_INTERVAL_S, SuppressionCheck
@@ -108,6 +113,7 @@ async def open_api(
         ) as operations,
         open_schedules(connection_settings(settings), KNOWN_FIELDS) as (schedules, runs),
         _event_sources(process) as events,
+        open_fallbacks(connection_settings(settings), KNOWN_FIELDS) as fallbacks,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -162,11 +168,13 @@ async def open_api(
             events=events,
             stats=process.stats,
         )
-        # A run that the stop cuts off is repeated by another process.
+        # What the stop cuts off is repeated by another process.
         runner = _schedule_runner(process, runs, accept, auth)
         group.create_task(repeat(runner, stop, RUN_INTERVAL_S), name="schedules")
         if events is not None:
             group.create_task(events.feed.run(stop), name="events")
+        fallback_runner = _fallback_runner(process, fallbacks, accept, auth)
+        group.create_task(repeat(fallback_runner, stop, FALLBACK_INTERVAL_S), name="fallbacks")
         try:
             async with open_server(
                 app,
@@ -196,17 +204,33 @@ def _schedule_runner(
     process: Process, runs: PostgresScheduleRuns, accept: Accept, auth: KeyAuth | None
 ) -> ScheduleRunner:
     rules = api_rules(process.settings)
-    filling = TemplateFilling(
-        reader=process.templates, renderer=process.renderer, max_bytes=rules.max_content_bytes
-    )
-    blobs = SubmitBlobs(process.blobs, rules)
     submitter = ScheduledSubmits(
         acceptor=accept,
-        preparation=SubmitPreparation(rules=rules, filling=filling, blobs=blobs),
+        preparation=_preparation(process, rules),
         keyring=None if auth is None else auth.keyring,
         rules=rules,
     )
     return ScheduleRunner(store=runs, submitter=submitter, observer=process.metrics)
+
+
+def _fallback_runner(
+    process: Process, fallbacks: PostgresFallbacks, accept: Accept, auth: KeyAuth | None
+) -> FallbackRunner:
+    rules = api_rules(process.settings)
+    preparation = TenantPreparation(
+        preparation=_preparation(process, rules),
+        keyring=None if auth is None else auth.keyring,
+        rules=rules,
+    )
+    submitter = FallbackSubmits(acceptor=accept, preparation=preparation)
+    return FallbackRunner(store=fallbacks, submitter=submitter, observer=process.metrics)
+
+
+def _preparation(process: Process, rules: ApiRules) -> SubmitPreparation:
+    filling = TemplateFilling(
+        reader=process.templates, renderer=process.renderer, max_bytes=rules.max_content_bytes
+    )
+    return SubmitPreparation(rules=rules, filling=filling, blobs=SubmitBlobs(process.blobs, rules))
 
 
 def _secrets(settings: Settings) -> tuple[bytes, ...]:

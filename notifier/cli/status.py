@@ -140,6 +140,11 @@ def _print_notification(notification: Notification) -> None:
         "created": notification.created_at,
         "updated": notification.updated_at,
     }
+    if fallback := notification.fallback:
+        became = fallback.notification or "not submitted"
+        fields["fallback"] = f"{fallback.channel} at {fallback.at.isoformat()}: {became}"
+    if notification.fallback_of is not None:
+        fields["fallback of"] = str(notification.fallback_of)
     if notification.content is not msgspec.UNSET:
         content = notification.content
         fields["content"] = "removed" if content is None else bytes(content).decode()

@@ -294,7 +294,8 @@ def _first_of_each_queue(
 
 
 def _size_bytes(item: NewNotification) -> int:
-    return len(item.content) + len(item.metadata)
+    fallback = 0 if item.fallback is None else len(item.fallback.submit)
+    return len(item.content) + len(item.metadata) + fallback
 
 
 async def _reply_or_rejection(future: asyncio.Future[Reply]) -> Reply | StoreRejected:

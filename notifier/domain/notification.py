@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -120,6 +120,20 @@ class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
         return QueueKey(Channel(channel), Priority(priority))
 
 
+class NewFallback(msgspec.Struct, frozen=True):
+    """The fallback of a submit.
+
+    `after` counts from `send_at`, or from the acceptance. `channel` is the one that was asked for,
+    also by a test key. `submit` is the JSON document of the second notification's submit, without a
+    tenant, and `needs` names its fields. See domain/fallbacks.py.
+    """
+
+    after: timedelta
+    channel: str
+    submit: bytes
+    needs: Collection[str]
+
+
 class NewNotification(msgspec.Struct, frozen=True, kw_only=True):
     """A validated submit, ready to be stored.
 
@@ -131,7 +145,8 @@ class NewNotification(msgspec.Struct, frozen=True, kw_only=True):
     stored. `blobs` are those that the content refers to; they are stored before the notification.
     By `lookups` it can be found. `has_copies`: its content names recipients of copies.
     `suppressed` says why it may not be sent. `collapse_key`: it replaces what waits with the same
-    key. `is_counted`: for its recipient, see domain/recipient_caps.py.
+    key. `is_counted`: for its recipient, see domain/recipient_caps.py. `fallback` is what is
+    submitted if it is not sent.
     """
 
     id: NotificationId
@@ -156,6 +171,7 @@ class NewNotification(msgspec.Struct, frozen=True, kw_only=True):
     suppressed: str | None = None
     collapse_key: str | None = None
     is_counted: bool = False
+    fallback: NewFallback | None = None
 
     @property
     def mode(self) -> Mode:
@@ -235,13 +251,28 @@ class ResultView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackView:
+    """The fallback of a notification, as readers see it.
+
+    `at` is when it is submitted unless the notification is sent, `notification` what was submitted,
+    None if nothing was.
+    """
+
+    after_s: float
+    channel: str
+    at: datetime
+    notification: NotificationId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationView:
     """A notification as readers see it, with its attempts in their order.
 
     `content` is None if it was not asked for, and empty once it was removed. `recipient` is empty
     once it was erased. `result` is None until the status is final.
     `template` is the version that it is rendered from, and `locale` that of the texts. `retried_by`
-    is the operation that let it wait again after it had ended.
+    is the operation that let it wait again after it had ended. `fallback_of` is the notification
+    whose fallback it is.
     """
 
     id: NotificationId
@@ -266,6 +297,8 @@ class NotificationView:
     topic: str | None = None
     replaced_by: NotificationId | None = None
     retried_by: UUID | None = None
+    fallback: FallbackView | None = None
+    fallback_of: NotificationId | None = None
     attempts: tuple[AttemptView, ...] = ()
     tenant: TenantId = DEFAULT_TENANT
     test_channel: str = ""

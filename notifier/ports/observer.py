@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Protocol
 
+from notifier.domain.fallbacks import FallbackOutcome
 from notifier.domain.notification import (
     Channel,
     QueueKey,
@@ -258,6 +259,7 @@ class EventObserver(Protocol):
 
     def event_stream_cut(self) -> None:
         """Report a stream whose reader was too slow."""
+        ...
 
 
 class StatsObserver(Protocol):
@@ -273,6 +275,14 @@ class GuardObserver(Protocol):
 
     def tag_paused(self) -> None:
         """Report a tag that the guard has paused."""
+        ...
+
+
+class FallbackObserver(Protocol):
+    """What the runner of fallbacks reports."""
+
+    def fallback_ended(self, outcome: FallbackOutcome) -> None:
+        """Report what became of a fallback."""
         ...
 
 
@@ -303,6 +313,7 @@ class Observer(
     EventObserver,
     StatsObserver,
     GuardObserver,
+    FallbackObserver,
     LoopObserver,
     Protocol,
 ):

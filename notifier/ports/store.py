@@ -566,6 +566,10 @@ class UpkeepStore(Protocol):
         """Remove the collapse keys of notifications that are older, at most 100,000."""
         ...
 
+    async def prune_fallbacks(self, retention: timedelta) -> None:
+        """Remove the fallbacks of notifications that are older, at most 100,000."""
+        ...
+
     async def prune_suppressions(self, retention: timedelta) -> None:
         """Remove suppressions that expired longer than `retention` ago, at most 100,000."""
         ...

@@ -1,8 +1,8 @@
 """The pruner: creates the partitions of the coming days and drops those past retention.
 
-It also removes old events and idempotency keys, expired keys and suppressions, blobs, entries of
-the audit, and what deleted tenants left. A day is dropped as a whole, and only when all its
-notifications are final.
+It also removes old events and idempotency keys, expired keys and suppressions, blobs, fallbacks,
+entries of the audit, and what deleted tenants left. A day is dropped as a whole, and only when all
+its notifications are final.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Pruner:
             await self._store.prune_audit(self._audit_retention)
             await self._store.prune_collapse_keys(self._retention)
             await self._store.prune_recipient_counts()
+            await self._store.prune_fallbacks(self._retention)
             await self._store.prune_suppressions(self._retention)
             await self._store.prune_keys()
             await self._drop_keys()

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from notifier.api.schedules.documents import RunProblem
-from notifier.api.schedules.fields import KNOWN_FIELDS, fields_of
+from notifier.api.submission.stored_fields import KNOWN_FIELDS, fields_of
 from notifier.domain.blobs import blob_id
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import StoreUnavailable
@@ -106,6 +106,33 @@ async def test_a_schedule_is_made_once_listed_and_deleted(
     assert (await ask(client, "DELETE", f"{PATH}/{schedule['id']}"))[0] == 204
     assert (await ask(client, "DELETE", f"{PATH}/{schedule['id']}"))[0] == 404
     assert schedules.stored == {}
+
+
+async def test_a_schedule_submits_fallbacks_whose_files_are_kept(
+    client: aiohttp.ClientSession, store: MemoryStore, schedules: MemorySchedules
+) -> None:
+    file, own = blob_id(b"a"), blob_id(b"b")
+    for blob, data in ((file, b"a"), (own, b"b")):
+        store.blobs[DEFAULT_TENANT, blob] = (data, False)
+
+    def content(blob: str) -> Document:
+        attachment = {"filename": "a", "content_type": "text/plain", "blob": blob}
+        return {"subject": "s", "body": "b", "attachments": [attachment]}
+
+    fallback = {
+        "after_s": 60,
+        "channel": "email",
+        "recipient": "eve@example.com",
+        "content": content(file),
+    }
+    await made(client, notification=submit_body(content=content(own), fallback=fallback))
+    (new,) = schedules.new.values()
+    assert set(new.blobs) == {file, own}
+    assert set(new.needs) <= KNOWN_FIELDS
+    assert "fallback.content.attachments.blob" in new.needs
+    wrong = of(fallback=fallback | {"recipient": "eve"})
+    status, problem = await ask(client, "POST", PATH, wrong)
+    assert (status, fields(problem)) == (400, ["notification.fallback.recipient"])
 
 
 async def test_the_notification_is_shown_where_it_is_asked_for(

@@ -72,6 +72,7 @@ TABLE_CHECKS = {
     "deployments",
     "keys",
     "schedules",
+    "fallbacks",
 }
 POSTGRES_CHECKS = TABLE_CHECKS | {
     "postgres version",
@@ -782,6 +783,26 @@ class TestConfiguration:
         await in_database(database_url, "UPDATE schedules SET next_at = NULL")
         schedules = (await examined(environ, tmp_path))["schedules"]
         assert (schedules.status, schedules.finding) == (CheckStatus.OK, "3 schedules")
+
+    async def test_fallbacks_that_nothing_submits_are_a_warning(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        late = uuid7()
+        await in_database(
+            database_url,
+            "INSERT INTO fallbacks (id, after_s, channel, at, look_at, needs) SELECT id, 60, 'sms',"
+            f" now(), look_at, '{{}}' FROM (VALUES ('{late}'::uuid, now() - interval '2 min'),"
+            " (gen_random_uuid(), now() + interval '1 min'), (gen_random_uuid(), NULL))"
+            " AS t (id, look_at)",
+        )
+        fallbacks = (await examined(environ, tmp_path))["fallbacks"]
+        assert (fallbacks.status, fallbacks.finding) == (
+            CheckStatus.WARNING,
+            f"1 wait past their time, as that of {late}",
+        )
+        await in_database(database_url, f"UPDATE fallbacks SET look_at = NULL WHERE id = '{late}'")
+        fallbacks = (await examined(environ, tmp_path))["fallbacks"]
+        assert (fallbacks.status, fallbacks.finding) == (CheckStatus.OK, "1 wait")
 
     async def test_messages_of_another_deployment_are_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path

@@ -24,7 +24,7 @@ from notifier.domain.blobs import BlobUse, blob_id
 from notifier.domain.credentials import Mode
 from notifier.domain.cron import Cron
 from notifier.domain.lookups import FILE, Lookup, LookupKind, metadata_kind
-from notifier.domain.notification import NotificationId, Status
+from notifier.domain.notification import NewFallback, NotificationId, Status
 from notifier.domain.operations import Operation, OperationKind, OperationStatus
 from notifier.domain.schedules import NewSchedule, ScheduleScope
 from notifier.domain.suppressions import NewSuppression, SuppressionScope
@@ -38,7 +38,7 @@ from tests.integration.test_operations import ADA, Opened, an_operation, opened
 from tests.live_rows import SESSIONS_THAT_WAIT_FOR_A_LOCK, claim_all, claim_new, due, end_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from notifier.domain.notification import NewNotification
@@ -99,6 +99,15 @@ def traces(text: str) -> set[str]:
     return {text, *hexes, *uuids, *(base64.b64encode(value).decode() for value in values)}
 
 
+def a_fallback(submit: Mapping[str, object]) -> NewFallback:
+    return NewFallback(
+        channel="email",
+        submit=json.dumps(submit).encode(),
+        needs=frozenset(submit),
+        after=timedelta(minutes=5),
+    )
+
+
 async def store_everything(db: Opened, url: str) -> None:
     """Store all that Notifier stores of a recipient, in every place that may have it."""
     link = ConnectionSettings(url=url)
@@ -118,7 +127,10 @@ async def store_everything(db: Opened, url: str) -> None:
     )
     async with open_blobs(link) as blobs:
         await blobs.put(DEFAULT_TENANT, blob, INVOICE, is_mail=False)
-    await db.store.insert([waiting, later, refused, with_file])
+    to_who = {"channel": "email", "recipient": WHO, "content": {"body": SECRET}}
+    of_other = replace(a_notification(recipient="eve@example.com"), fallback=a_fallback(to_who))
+    later = replace(later, fallback=a_fallback(to_who | {"recipient": "eve@example.com"}))
+    await db.store.insert([waiting, later, refused, with_file, of_other])
     await db.store.insert_keyed([sent])
     failed, age_s = a_result(
         await claim_new(db.store, refused), Status.FAILED, outcome="refused", reason="refused"

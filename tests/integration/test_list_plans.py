@@ -72,6 +72,8 @@ SCANS: Final = {
         ("ends_pkey", BY_ID),
         ("attempts_pkey", BY_ID),
         ("retries_pkey", BY_ID),
+        ("fallbacks_pkey", BY_ID),
+        ("fallbacks_notification", r"\bnotification ="),
     },
     "get_attempts": {("attempts_pkey", BY_ID)},
     "explain_waiting": {

@@ -197,7 +197,7 @@ def test_a_name_that_is_like_none_is_refused_with_the_known_ones(name: str) -> N
     known = (
         "channel, recipient, content, priority, ttl_s, expires_at, send_at, time_zone, "
         "collapse_key, max_tries, tag, topic, metadata, idempotency_key, tenant, "
-        "template, variables, locale"
+        "template, variables, locale, fallback"
     )
     assert faults_of(**{name: 1}) == [(name, f"only {known} here")]
 

@@ -56,6 +56,7 @@ TABLES: Final = (
     "stats",
     "stats_changes",
     "judged_tags",
+    "fallbacks",
 )
 FUNCTIONS: Final = (
     "ensure_days(integer)",

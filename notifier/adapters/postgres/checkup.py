@@ -182,6 +182,7 @@ async def _configuration(session: _ReadOnlySession, names: ConfiguredNames) -> l
         await _or_unchecked(diagnosis.DEPLOYMENTS, _deployments(session)),
         await _or_unchecked(diagnosis.KEYS, _keys(session, names)),
         await _or_unchecked(diagnosis.SCHEDULES, _schedules(session)),
+        await _or_unchecked(diagnosis.FALLBACKS, _fallbacks(session)),
     ]
 
 
@@ -214,6 +215,11 @@ async def _keys(session: _ReadOnlySession, names: ConfiguredNames) -> Finding:
 async def _schedules(session: _ReadOnlySession) -> Finding:
     (row,) = await session.fetch(statement("checkup_schedules"), diagnosis.LATE_AFTER_S)
     return diagnosis.of_schedules(**row)
+
+
+async def _fallbacks(session: _ReadOnlySession) -> Finding:
+    (row,) = await session.fetch(statement("checkup_fallbacks"), diagnosis.LATE_AFTER_S)
+    return diagnosis.of_fallbacks(**row)
 
 
 async def _clock(session: _ReadOnlySession, clock: Clock) -> Finding:

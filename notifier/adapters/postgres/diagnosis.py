@@ -11,6 +11,7 @@ from notifier.adapters.postgres import (
     blobs,
     controls,
     events,
+    fallbacks,
     heartbeat,
     key_rates,
     keys,
@@ -55,16 +56,25 @@ BREAKERS: Final = "breakers"
 DEPLOYMENTS: Final = "deployments"
 KEYS: Final = "keys"
 SCHEDULES: Final = "schedules"
-CONFIGURATION_CHECKS: Final = (CHANNELS, PAUSES, BREAKERS, DEPLOYMENTS, KEYS, SCHEDULES)
+FALLBACKS: Final = "fallbacks"
+CONFIGURATION_CHECKS: Final = (
+    CHANNELS,
+    PAUSES,
+    BREAKERS,
+    DEPLOYMENTS,
+    KEYS,
+    SCHEDULES,
+    FALLBACKS,
+)
 
 FORGOTTEN_AFTER_S: Final = 3600.0
 """A pause without an end is called forgotten after an hour."""
 ENDING_WITHIN_S: Final = 7 * 86_400.0
 """A key is reported this long before it expires."""
 LATE_AFTER_S: Final = 60.0
-"""A schedule whose instant came so long ago is not run by anything."""
+"""A schedule whose instant came so long ago is not run by anything; fallbacks likewise."""
 MAX_NAMED: Final = 10
-"""How many schedules are named."""
+"""How many schedules are named, and how many notifications."""
 
 MIN_MAJOR_VERSION: Final = 15
 MAX_DAYS_AHEAD: Final = 7
@@ -89,6 +99,7 @@ _CONNECTIONS_OF_AN_API: Final = (
     + operations.CONNECTIONS
     + schedules.CONNECTIONS
     + events.CONNECTIONS
+    + fallbacks.CONNECTIONS
 )
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
@@ -413,6 +424,18 @@ def of_schedules(count: int, refused: Sequence[str], late: Sequence[str]) -> Fin
         fix = "start `notifier api`: every API process of this version runs schedules"
         return warning(SCHEDULES, finding, fix)
     return ok(SCHEDULES, f"{count} schedules" if count else "none")
+
+
+def of_fallbacks(count: int, late: int, named: Sequence[str]) -> Finding:
+    """Judge the fallbacks: `count` wait, `late` of them too long, of the notifications `named`."""
+    if late:
+        finding = f"{late} wait past their time, as that of {', '.join(named[:MAX_NAMED])}"
+        fix = (
+            "start `notifier api`: every API process of this version submits fallbacks; if one "
+            "runs, its log says `fallback_postponed` or `fallbacks_failed`"
+        )
+        return warning(FALLBACKS, finding, fix)
+    return ok(FALLBACKS, f"{count} wait" if count else "none")
 
 
 def _some(names: Sequence[str]) -> str:

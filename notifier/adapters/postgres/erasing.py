@@ -189,6 +189,7 @@ async def erase(
     ended = await connection.fetch(events.statement("erase_end", 1), concerned)
     wiped = await connection.fetch(statement("erase_wipe"), concerned, *bounds)
     references = {row["id"]: row["refs"] for row in wiped}
+    await connection.execute(statement("erase_fallbacks"), list(references))
     lookups = [
         (hash_, row["id"])
         for row in locked
@@ -262,8 +263,8 @@ async def erase_elsewhere(
 ) -> None:
     """Erase the recipients where they are not those of a notification.
 
-    Suppressions stay as hashes. Schedules that would send to them are deleted, and the filters of
-    other operations that name them are changed.
+    Suppressions stay as hashes. Schedules that would send to them are deleted, fallbacks dropped,
+    and the filters of other operations that name them are changed.
     """
     await connection.execute(
         statement("erase_suppressions"),
@@ -272,6 +273,7 @@ async def erase_elsewhere(
         operation.created_at,
     )
     await _erase_schedules(connection, hasher, scope, operation)
+    await _erase_fallbacks(connection, hasher, scope, operation)
     await _erase_filters(connection, hasher, scope, operation)
 
 
@@ -322,6 +324,27 @@ def _schedule_deleted(row: Record, operation: Operation) -> Action:
             "operation": str(operation.id),
         },
     )
+
+
+async def _erase_fallbacks(
+    connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
+) -> None:
+    after = _FIRST
+    while True:
+        rows = await connection.fetch(
+            statement("erase_fallbacks_read"),
+            scope.view.tenant,
+            scope.view.mode is Mode.TEST,
+            operation.created_at,
+            after,
+            MAX_READ,
+        )
+        of_recipient = [row["id"] for row in rows if _submits_to(row["submit"], hasher, scope)]
+        if of_recipient:
+            await connection.execute(statement("erase_fallbacks"), of_recipient)
+        if len(rows) < MAX_READ:
+            return
+        after = rows[-1]["id"]
 
 
 async def _erase_filters(

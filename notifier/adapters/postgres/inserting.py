@@ -9,6 +9,7 @@ from notifier.adapters.postgres.lookups import collapse_hash, count_hash, lookup
 from notifier.adapters.postgres.statements import Part, statement, statement_with
 from notifier.domain.due import DueClass
 from notifier.domain.errors import StoreConflict
+from notifier.domain.fallbacks import FIRST_LOOK
 from notifier.domain.notification import Status
 from notifier.domain.recipient_caps import capped_recipient
 from notifier.domain.turns import FIRST_TURN
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
     from notifier.adapters.postgres.event_writing import EventWriting
     from notifier.adapters.postgres.lookups import LookupKey
-    from notifier.domain.notification import NewNotification, NotificationId, QueueKey
+    from notifier.domain.notification import (
+        NewFallback,
+        NewNotification,
+        NotificationId,
+        QueueKey,
+    )
 
 NO_DELAY: Final = timedelta(0)
 
@@ -124,7 +130,24 @@ async def _parts(
         hasher = await key.hasher(connection)
         hashes = [count_hash(hasher, capped_recipient(item)) for item in counted]
         parts.append(Part("insert_counted", ([item.id for item in counted], hashes)))
+    if fallbacks := [(item, item.fallback) for item in items if item.fallback is not None]:
+        parts.append(Part("insert_fallbacks", _fallback_arrays(fallbacks)))
     return parts
+
+
+def _fallback_arrays(
+    fallbacks: Sequence[tuple[NewNotification, NewFallback]],
+) -> Sequence[object]:
+    """Return the parameters $1 to $7 of insert_fallbacks.sql, in its order."""
+    return (
+        [item.id for item, _ in fallbacks],
+        [fallback.channel for _, fallback in fallbacks],
+        [fallback.submit for _, fallback in fallbacks],
+        [" ".join(sorted(fallback.needs)) for _, fallback in fallbacks],
+        [fallback.after for _, fallback in fallbacks],
+        [item.delay or NO_DELAY for item, _ in fallbacks],
+        FIRST_LOOK,
+    )
 
 
 async def _fetch(

@@ -23,6 +23,7 @@ from notifier.domain.credentials import Mode
 from notifier.domain.features import ALL_FEATURES
 from notifier.domain.notification import (
     AttemptView,
+    FallbackView,
     NotificationView,
     QueueKey,
     ResultView,
@@ -166,6 +167,8 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
         expires_at=row["expires_at"],
         replaced_by=row["replaced_by"],
         retried_by=row["retried_by"],
+        fallback=_fallback(row),
+        fallback_of=row["fallback_of"],
         tag=row["tag"],
         topic=row["topic"],
         attempts=attempts,
@@ -176,6 +179,17 @@ def _named(pattern: re.Pattern[bytes], head: bytes | None) -> str | None:
     """Return what the begin of a content names."""
     match = None if head is None else pattern.match(head)
     return match[1].decode() if match else None
+
+
+def _fallback(row: Record) -> FallbackView | None:
+    if row["fallback_at"] is None:
+        return None
+    return FallbackView(
+        after_s=row["fallback_after_s"],
+        channel=row["fallback_channel"],
+        at=row["fallback_at"],
+        notification=row["fallback_notification"],
+    )
 
 
 def _result(row: Record) -> ResultView | None:

@@ -586,6 +586,11 @@ class PostgresStore:
             statement("prune_collapse_keys"), retention.days, MAX_PRUNED_KEYS
         )
 
+    async def prune_fallbacks(self, retention: timedelta) -> None:
+        await self._connections.maintenance.fetch(
+            statement("fallbacks_prune"), retention.days, MAX_PRUNED_KEYS
+        )
+
     async def prune_suppressions(self, retention: timedelta) -> None:
         await self._connections.maintenance.fetch(
             statement("prune_suppressions"), retention.days, MAX_PRUNED_KEYS

@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 
 from notifier.adapters.telemetry.event_metrics import EventMetrics
+from notifier.adapters.telemetry.fallback_metrics import FallbackMetrics
 from notifier.adapters.telemetry.notification_metrics import NotificationMetrics
 from notifier.adapters.telemetry.process_metrics import ProcessMetrics
 from notifier.adapters.telemetry.provider_metrics import ProviderMetrics
@@ -39,6 +40,7 @@ class Metrics(
     ScheduleMetrics,
     EventMetrics,
     StatsMetrics,
+    FallbackMetrics,
     ProcessMetrics,
 ):
     """Implements notifier.ports.observer.Observer.
@@ -66,6 +68,7 @@ class Metrics(
         ScheduleMetrics.__init__(self, factory)
         EventMetrics.__init__(self, factory)
         StatsMetrics.__init__(self, factory)
+        FallbackMetrics.__init__(self, factory)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:

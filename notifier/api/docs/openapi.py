@@ -287,6 +287,10 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     ]
     schemas["OperationRequest"]["properties"]["filter"] |= _operation_filter(rules)
     schemas["OperationRequest"]["allOf"] = [_filter_rule(kind) for kind in OperationKind]
+    fallback = schemas["Fallback"]
+    fallback["properties"]["channel"] = _one_of(rules.submit_channels)
+    fallback["properties"]["after_s"]["maximum"] = rules.max_ttl.total_seconds()
+    fallback["allOf"] = [_fallback_rule(kind, rules) for kind in _kinds(rules)]
     fields = schemas["Submit"]["properties"]
     fields["ttl_s"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
     fields["max_tries"]["anyOf"][0]["type"] = "integer"
@@ -370,6 +374,13 @@ def _channel_rule(kind: AddressKind, rules: ApiRules) -> Json:
     if kind is AddressKind.EMAIL and not rules.public_url:
         properties["topic"] = {"type": "null"}
     rule = _rule(kind, rules, properties)
+    rule["then"]["anyOf"] = [_with_content(kind), _with_template(kind)]
+    return rule
+
+
+def _fallback_rule(kind: AddressKind, rules: ApiRules) -> Json:
+    """Describes the same of a fallback, which has the topic of its notification."""
+    rule = _recipient_rule(kind, rules)
     rule["then"]["anyOf"] = [_with_content(kind), _with_template(kind)]
     return rule
 

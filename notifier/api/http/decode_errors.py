@@ -65,7 +65,11 @@ def unknown_field(
     `is_searched` is as in `suggested`.
     """
     path = f"{prefix}.{name}" if prefix else name
-    if meant := suggested(name, paths, is_searched=is_searched):
+    inside = [each for each in paths if prefix and each.startswith(f"{prefix}.")]
+    meant = suggested(name, inside, is_searched=False) or suggested(
+        name, paths, is_searched=is_searched
+    )
+    if meant and meant != prefix:
         return InvalidNotification(path, meant, detail=f"unknown field, did you mean {meant}?")
     known = [of.rpartition(".")[2] for of in paths if of.rpartition(".")[0] == prefix]
     expected = f"only {', '.join(known)} here" if known else "no fields here"

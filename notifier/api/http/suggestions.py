@@ -103,7 +103,10 @@ def suggested(name: str, paths: Sequence[str], *, is_searched: bool = True) -> s
 
 @lru_cache(_MAX_CACHED)
 def _paths_by_name(paths: tuple[str, ...]) -> Mapping[str, str]:
-    return {path.rpartition(".")[2]: path for path in paths}
+    by_name: dict[str, str] = {}
+    for path in paths:  # a name that an inner struct has, too, means the outer one
+        by_name.setdefault(path.rpartition(".")[2], path)
+    return by_name
 
 
 @lru_cache(_MAX_CACHED)

@@ -37,7 +37,7 @@ from notifier.api.responses import (
 from notifier.api.rules import ApiRules
 from notifier.api.submission.batch_split import BatchSplitter
 from notifier.api.submission.idempotency import RequestKeys, request_keys
-from notifier.api.submission.preparing import check_mode
+from notifier.api.submission.preparing import SubmitPreparation, check_mode
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.validation import Sender, SubmitValidator
 from notifier.api.templating.filling import Found, TemplateFilling, Unfilled
@@ -105,7 +105,9 @@ class NotificationRoutes:
         blobs: SubmitBlobs,
         held: HeldBytes,
         filling: TemplateFilling,
+        preparation: SubmitPreparation,
     ) -> None:
+        self._preparation = preparation
         self._acceptor = acceptor
         self._gate = gate
         self._blobs = blobs
@@ -156,7 +158,7 @@ class NotificationRoutes:
             body = await read_json_body(request, self._batch_limit)
             raws = await self._paid_items(body, request, sender)
             valid, tenants = await self._validate_items(raws, sender, keys)
-            items = await self._fill_items(valid)
+            items = await self._with_fallbacks(await self._fill_items(valid), tenants)
             items = await self._without_wrong_blobs(items, tenants)
             replies = await self._submit_items(items)
             return await self._batch_response(items, replies, valid)
@@ -249,6 +251,11 @@ class NotificationRoutes:
             if isinstance(filled, _Repeated):
                 return filled
             valid = filled
+        if valid.fallback is not None:
+            ready = await self._with_fallback(valid, tenants, Deadline(self._deadline_s))
+            if isinstance(ready, _Repeated):
+                return ready
+            valid = ready
         if valid.blobs:
             valid = await self._with_kept_blobs(valid, tenants)
         (reply,) = await self._acceptor.submit([valid])
@@ -265,14 +272,51 @@ class NotificationRoutes:
         try:
             return (await self._filling.filled(unfilled, until, found)).new
         except InvalidNotification:
-            key = unfilled.new.key
-            async with until.of_store():
-                earlier = None if key is None else await self._acceptor.earlier(key)
+            earlier = await self._earlier(unfilled.new, until)
             if earlier is None:
                 raise
             return _Repeated(
                 msgspec.structs.replace(unfilled.new, template=str(unfilled.ref)), earlier
             )
+
+    async def _with_fallback(
+        self, new: NewNotification, tenants: KnownTenants, until: Deadline
+    ) -> NewNotification | _Repeated:
+        """Returns the notification with its fallback, or the answer to an earlier submit.
+
+        Raises InvalidNotification for fields of the fallback.
+        """
+        try:
+            return await self._preparation.with_fallback(new, tenants, until)
+        except InvalidNotification:
+            earlier = await self._earlier(new, until)
+            if earlier is None:
+                raise
+            return _Repeated(new, earlier)
+
+    async def _with_fallbacks(self, items: Sequence[_Item], tenants: KnownTenants) -> list[_Item]:
+        until = Deadline(self._deadline_s)
+        return [
+            await self._with_item_fallback(item, tenants, until)
+            if isinstance(item, NewNotification) and item.fallback is not None
+            else item
+            for item in items
+        ]
+
+    async def _with_item_fallback(
+        self, new: NewNotification, tenants: KnownTenants, until: Deadline
+    ) -> _Item:
+        try:
+            return await self._with_fallback(new, tenants, until)
+        except InvalidNotification as error:
+            return batch_refusal(error)
+
+    async def _earlier(
+        self, new: NewNotification, until: Deadline
+    ) -> Replayed | IdempotencyKeyReused | None:
+        """Returns the answer to an earlier submit with its key, None if there is none."""
+        async with until.of_store():
+            return None if new.key is None else await self._acceptor.earlier(new.key)
 
     async def _fill_items(self, valid: Sequence[_Valid]) -> list[_Item]:
         templated = [item for item in valid if isinstance(item, Unfilled)]

@@ -18,6 +18,7 @@ from notifier.api.http.in_flight_limit import InFlightLimit
 from notifier.api.http.raw_response import json_response
 from notifier.api.rules import ApiRules
 from notifier.api.submission.content import is_given
+from notifier.api.submission.preparing import SubmitPreparation
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.validation import Sender, SubmitValidator
 from notifier.api.templating.documents import Preview
@@ -58,7 +59,9 @@ class PreviewRoutes:
         blobs: SubmitBlobs,
         rules: ApiRules,
         gate: Gate,
+        preparation: SubmitPreparation,
     ) -> None:
+        self._preparation = preparation
         self._gate = gate
         self._blobs = blobs
         self._filling = filling
@@ -82,6 +85,7 @@ class PreviewRoutes:
             else:
                 filled = Filled(new, self._validator.content_of(body), None)
             await self._check_stored(filled.new, principal, tenants)
+            await self._preparation.with_fallback(filled.new, tenants, until)
             async with until.of_store():
                 obstacles = await self._obstacles(filled.new)
         return json_response(_preview(filled, obstacles))

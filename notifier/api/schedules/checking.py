@@ -10,8 +10,8 @@ import msgspec
 from notifier.api.http.decoding import BodyDecoder
 from notifier.api.http.field_by_field import DecodedFields
 from notifier.api.schedules.documents import ScheduleRequest
-from notifier.api.schedules.fields import fields_of
 from notifier.api.submission.idempotency import canonical_json
+from notifier.api.submission.stored_fields import fields_of
 from notifier.domain.blobs import BlobId, blobs_of
 from notifier.domain.cron import Cron
 from notifier.domain.errors import InvalidNotification
@@ -62,7 +62,11 @@ class CheckedRequest(NamedTuple):
             cron=Cron.parse(self.request.cron, self.request.time_zone),
             notification=notification,
             needs=fields_of(document),
-            blobs=[BlobId(each) for each in blobs_of(document.get("content") or {})],
+            blobs=[
+                BlobId(each)
+                for submit in (document, document.get("fallback") or {})
+                for each in blobs_of(submit.get("content") or {})
+            ],
             note=self.request.note,
             is_paused=self.request.paused,
         )

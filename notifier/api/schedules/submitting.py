@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from notifier.api.http.problems import RequestRefused, problem_of
-from notifier.api.http.tenant_names import KNOWN_TENANT_EXPECTED
 from notifier.api.schedules.checking import of_notification
 from notifier.api.schedules.documents import RunProblem
-from notifier.api.submission.preparing import check_mode
-from notifier.api.submission.validation import Sender
+from notifier.api.submission.tenant_preparation import TenantPreparation
 from notifier.domain.errors import (
     FeatureUnavailable,
     IdempotencyKeyInFlight,
@@ -21,7 +19,6 @@ from notifier.domain.errors import (
     StoreRejected,
     StoreUnavailable,
 )
-from notifier.domain.tenants import unknown_tenants
 from notifier.ports.acceptor import Replayed
 from notifier.ports.schedules import Postponed, Refused, Submitted, TooLate
 
@@ -49,13 +46,11 @@ class ScheduledSubmits:
         rules: ApiRules,
     ) -> None:
         self._acceptor = acceptor
-        self._preparation = preparation
-        self._keyring = keyring
-        self._rules = rules
+        self._preparation = TenantPreparation(preparation=preparation, keyring=keyring, rules=rules)
 
     async def submit(self, run: Run) -> Submitted | Refused | Postponed | TooLate:
         try:
-            new = await self._prepared(run)
+            new = await self._preparation.prepare(run.notification, *run.scope)
         except InvalidNotification as error:
             return _refused(run, InvalidNotification.of(list(of_notification(error))))
         except RequestRefused as error:
@@ -70,16 +65,6 @@ class ScheduledSubmits:
     async def earlier(self, run: Run) -> NotificationId | None:
         found = await self._acceptor.earlier(run.key)
         return found.id if isinstance(found, Replayed) else None
-
-    async def _prepared(self, run: Run) -> NewNotification:
-        scope = run.scope
-        check_mode(scope.mode, self._rules)
-        tenants = None if self._keyring is None else await self._keyring.tenants([scope.tenant])
-        if unknown_tenants([scope.tenant], tenants):
-            raise InvalidNotification("tenant", KNOWN_TENANT_EXPECTED)
-        return await self._preparation.prepare(
-            run.notification, Sender(scope.tenant, scope.mode, tenants)
-        )
 
     async def _submit(self, run: Run, new: NewNotification) -> Submitted | Refused | Postponed:
         try:

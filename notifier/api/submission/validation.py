@@ -32,6 +32,13 @@ from notifier.api.submission.email_fields import (
     checked_address,
     sender_parts,
 )
+from notifier.api.submission.fallback_field import (
+    NEEDED,
+    check_after,
+    new_fallback,
+    of_fallback,
+    second_submit,
+)
 from notifier.api.submission.idempotency import NO_KEYS, RequestKeys, checked_key
 from notifier.api.submission.submit_blobs import files_fault
 from notifier.api.submission.template_use import (
@@ -48,7 +55,13 @@ from notifier.domain.features import NO_FEATURES, features_of
 from notifier.domain.holds import TIME_ZONE
 from notifier.domain.lookups import FILE, Lookup, LookupKind, metadata_lookups
 from notifier.domain.mailbox import NamedAddress
-from notifier.domain.notification import Channel, NewNotification, NotificationId, QueueKey
+from notifier.domain.notification import (
+    Channel,
+    NewFallback,
+    NewNotification,
+    NotificationId,
+    QueueKey,
+)
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.senders import ANY_SENDER, Senders
 from notifier.domain.suppressions import TOPIC_EXPECTED, is_topic
@@ -193,6 +206,7 @@ class SubmitValidator:
             has_copies="cc" in parts or "bcc" in parts,
             lookups=self._lookups(mailbox.address, tag, metadata, blobs),
             collapse_key=_collapse_key(submit),
+            fallback=self._fallback(submit, body, sender),
             key=keys.key_of(submit, body, number, blobs, tenant=tenant),
         )
         return new, parts
@@ -212,15 +226,38 @@ class SubmitValidator:
                 {"channel", "content", "template", "tenant", "time_zone"},
                 partial(self._content, sender=sender),
             ),
+            (NEEDED, partial(self._check_fallback, sender=sender)),
         )
         for fields, check in (*self._checks, *of_sender):
             if wrong.isdisjoint(fields):
                 try:
                     check(submit)
                 except InvalidNotification as error:
-                    faults.append(error)
+                    faults += [error, *error.others]
                     wrong.add(error.field.partition(".")[0])
         return faults
+
+    def _fallback(
+        self, submit: Submit, body: bytes | msgspec.Raw, sender: Sender
+    ) -> NewFallback | None:
+        if submit.fallback is None:
+            return None
+        self._check_fallback(submit, sender)
+        ttl = None
+        if submit.expires_at is not None:
+            delay = self._delay(submit) or timedelta()
+            ttl = max(self._ttl(submit, delay) - delay, _SHORTEST_TTL)
+        return new_fallback(body, submit.fallback, ttl)
+
+    def _check_fallback(self, submit: Submit, sender: Sender) -> None:
+        """Checks the second submit as any other. What it takes over is checked in the first one."""
+        fallback = submit.fallback
+        if fallback is None:
+            return
+        check_after(fallback, self._rules.max_ttl - (self._delay(submit) or timedelta()))
+        second = second_submit(submit, fallback)
+        if faults := self._faults(second, sender):
+            raise InvalidNotification.of(list(of_fallback(InvalidNotification.of(faults))))
 
     def _channel(self, submit: Submit) -> ChannelRules:
         rules = self._channels.get(submit.channel)

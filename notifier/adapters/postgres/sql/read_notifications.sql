@@ -5,7 +5,7 @@
 -- Returns: one row per known id, the newest first. `head` is the begin of the content of one with a
 -- template: its version and its locale. `result_at` and what it goes with are null until
 -- the status is final; `content` is null unless it was asked for.
--- (LIMIT 1 keeps each of the five as one look-up in the primary key per notification. As a join
+-- (LIMIT 1 keeps each of the seven as one look-up in the primary key per notification. As a join
 -- Postgres might read the whole of `live`, if its statistics are from when it was empty.)
 SELECT n.id, n.tenant, n.test_channel, s.status, n.queue, n.recipient, CASE WHEN $4 THEN n.content END AS content,
        CASE WHEN substr(n.content, 1, 13) = '{"template":"' THEN substr(n.content, 1, 160) END AS head,
@@ -20,6 +20,8 @@ SELECT n.id, n.tenant, n.test_channel, s.status, n.queue, n.recipient, CASE WHEN
        coalesce(e.provider, c.provider) AS result_provider,
        coalesce(e.code, c.code) AS result_code,
        coalesce(e.detail, c.detail) AS result_detail, e.replaced_by, r.operation AS retried_by,
+       f.after_s AS fallback_after_s, f.channel AS fallback_channel, f.at AS fallback_at,
+       f.notification AS fallback_notification, o.id AS fallback_of,
        CASE WHEN s.status = 'expired' THEN coalesce(e.at, l.expires_at)
             WHEN e.id IS NOT NULL THEN e.at
             WHEN s.status = 'sent' THEN c.finished_at END AS result_at
@@ -29,6 +31,8 @@ LEFT JOIN LATERAL (SELECT * FROM ends WHERE id = n.id AND id BETWEEN $2 AND $3 L
 LEFT JOIN LATERAL (SELECT * FROM attempts WHERE id = n.id AND id BETWEEN $2 AND $3
                    AND outcome = 'accepted' ORDER BY claim DESC LIMIT 1) c ON true
 LEFT JOIN LATERAL (SELECT operation FROM retries WHERE id = n.id LIMIT 1) r ON true
+LEFT JOIN LATERAL (SELECT * FROM fallbacks WHERE id = n.id LIMIT 1) f ON true
+LEFT JOIN LATERAL (SELECT id FROM fallbacks WHERE notification = n.id LIMIT 1) o ON true
 CROSS JOIN LATERAL (
     SELECT max(finished_at) AS finished_at,
            (array_agg(provider ORDER BY claim DESC))[1] AS provider,
