@@ -366,11 +366,6 @@ class ClassCursor:
             turn=self._turn,
         )
 
-    def leave_look(self) -> None:
-        """Leave the look of this class out of the next read."""
-        if self._look is not None:
-            self._look.limit = 0
-
     def looked(
         self, rows: Sequence[LiveRow], room: int, read: DueRead, now: float
     ) -> list[LiveRow]:

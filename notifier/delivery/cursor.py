@@ -275,13 +275,16 @@ class QueueCursor:
             cursor.abandon_look()
 
     def look_ranges(self, limit: int) -> list[DueRange]:
-        """Return what to read next, at most `limit` rows of a class; empty if nothing is left."""
+        """Return what to read next, at most `limit` rows of a class; empty if nothing is left.
+
+        Of many classes the next ones follow when the look of the first ones has ended.
+        """
         ranges = list[DueRange]()
         for cursor in self._classes.values():
-            if len(ranges) == MAX_LOOK_RANGES:
-                cursor.leave_look()
-            elif (range_ := cursor.look_range(limit)) is not None:
+            if (range_ := cursor.look_range(limit)) is not None:
                 ranges.append(range_)
+            if len(ranges) == MAX_LOOK_RANGES:
+                break
         return ranges
 
     def looked(self, rows: Sequence[LiveRow], read: DueRead, now: float) -> Batch:

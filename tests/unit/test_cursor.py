@@ -542,3 +542,66 @@ def test_rows_settled_twice_change_nothing(model: QueueModel, holder: Holder) ->
     rows: list[LiveRow] = []
     holder.cursor.settle(batch, rows)
     assert floor(holder) == A
+
+
+def insert_in_turn(model: QueueModel, turn: int, *ids: UUID) -> None:
+    model.commit(model.begin(FIRST, ids=ids, turn=turn))
+
+
+def test_a_new_holder_begins_each_turn_at_its_own_floor(model: QueueModel, holder: Holder) -> None:
+    insert_in_turn(model, 5, A)
+    model.insert(B)
+    model.turns.clear()  # the holder has not heard of the turn
+    holder.run_pass()
+    run_pass_later(holder)
+    assert published(model) == [B]
+    progress = holder.cursor.progress(is_backlogged=False)
+    assert progress.floor(FIRST).id == B
+    model.turns.add(5)
+    successor = Holder(model, progress)
+    successor.run_pass()
+    run_pass_later(successor)
+    assert published(model) == [B, A]
+    insert_in_turn(model, 5, C)
+    third = Holder(model, successor.cursor.progress(is_backlogged=False))
+    third.run_pass()
+    assert published(model) == [B, A, C]
+
+
+def test_a_row_of_a_turn_that_commits_late_is_published(model: QueueModel, holder: Holder) -> None:
+    late = model.begin(FIRST, ids=[A], turn=5)
+    model.read_clock(late)
+    insert_in_turn(model, 5, B)
+    holder.run_pass()
+    assert published(model) == [B]
+    model.commit(late)
+    run_pass_later(holder, seconds=0.5)
+    assert published(model) == [B, A]
+
+
+def test_a_look_goes_through_all_turns_though_a_read_has_room_for_few(
+    model: QueueModel, holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cursor, "MAX_LOOK_RANGES", 2)
+    ids = [UUID(int=100 + turn) for turn in range(1, 8)]
+    for turn, id_ in enumerate(ids, start=1):
+        insert_in_turn(model, turn, id_)
+    holder.run_pass(limit=10, room=10)
+    assert sorted(published(model)) == ids
+    assert not holder.cursor.is_idle
+    for id_ in ids:
+        model.claim(model.rows[id_])
+    model.advance(3.0)
+    holder.run_look()
+    holder.run_pass()
+    assert holder.cursor.is_idle
+
+
+def test_the_clock_goes_back_for_all_turns(model: QueueModel, holder: Holder) -> None:
+    insert_in_turn(model, 5, A)
+    holder.run_pass()
+    model.clock -= timedelta(seconds=60)
+    insert_in_turn(model, 5, B)
+    holder.run_pass()
+    run_pass_later(holder)
+    assert set(published(model)) == {A, B}
