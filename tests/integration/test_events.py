@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 WRITERS = 6
 TRANSACTIONS = 40
 """Of each writer."""
+MOST_EVENTS = WRITERS * TRANSACTIONS * 20
 LIVE = EventFilter(mode=Mode.LIVE)
 WRITE = """
     INSERT INTO event_batches (day, type, ids, claims, tries)
@@ -201,6 +202,7 @@ async def read_and_be_killed(url: str, seed: int, stop: asyncio.Event) -> Sequen
                     ids, cursor = ids[:count], page.events[count - 1].cursor
                     is_last = False
                 found += ids
+                assert len(found) <= 2 * MOST_EVENTS, "events are read again and again"
                 stored = encode_cursor(cursor)
                 if is_last and page.is_complete:
                     return found
