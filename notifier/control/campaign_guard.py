@@ -10,7 +10,7 @@ from notifier.domain.errors import StoreError
 
 if TYPE_CHECKING:
     from notifier.domain.campaign_guard import GuardRule
-    from notifier.ports.campaign_guard import TagGuard
+    from notifier.ports.campaign_guard import JudgedTag, TagGuard
     from notifier.ports.observer import GuardObserver
 
 JUDGE_INTERVAL_S: Final = 2.0
@@ -31,19 +31,30 @@ class CampaignGuard:
         paused = 0
         try:
             for judged in await self._guard.judge(self._rule):
-                results = judged.results
-                log.warning(
-                    "tag_paused" if judged.is_paused else "shared_tag_not_paused",
-                    tag=results.tag,
-                    results=results.results,
-                    refused=results.refused,
-                    undelivered=results.undelivered,
-                )
-                if judged.is_paused:
-                    paused += 1
-                    self._observer.tag_paused()
+                self._report(judged)
+                paused += judged.is_paused
         except StoreError as error:
             log.warning("campaign_guard_failed", reason=str(error))
         except Exception as error:  # noqa: BLE001 the guard may not end a process
             log.warning("campaign_guard_failed", reason=type(error).__name__)
         return paused
+
+    def _report(self, judged: JudgedTag) -> None:
+        results = judged.results
+        if not judged.is_paused:
+            log.warning(
+                "shared_tag_not_paused",
+                tag=results.tag,
+                results=results.results,
+                refused=results.refused,
+                undelivered=results.undelivered,
+            )
+            return
+        self._observer.tag_paused()
+        log.warning(
+            "tag_paused",
+            tag=results.tag,
+            results=results.results,
+            refused=results.refused,
+            undelivered=results.undelivered,
+        )

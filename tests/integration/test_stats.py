@@ -443,3 +443,30 @@ async def test_changes_of_dropped_days_and_of_infinite_times_are_left_out(world:
     )
     assert await world.count() == 3
     assert await world.said() == set()
+
+
+async def test_no_value_of_a_row_fails_the_statement_that_writes_it(world: World) -> None:
+    for at in ("infinity", "-infinity", "4713-01-01 BC", "294276-12-31"):
+        item, instant = a_notification(), f"'{at}'::timestamptz"
+        await world.stores[0].insert([item])
+        await world.connection.execute(
+            "INSERT INTO live (id, created_at, due_at, ready_at, expires_at, size, class, queue)"
+            f" VALUES ($1, {instant}, now(), now(), now(), 0, 1, '')",
+            a_notification().id,
+        )
+        await world.connection.execute(
+            "INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s,"
+            " provider, outcome, code, detail, reference)"
+            f" SELECT $1, claim, $1, started_at, {instant}, 'NaN', '', '', '', '', ''"
+            f" FROM unnest(ARRAY[now(), '-infinity', {instant}])"
+            " WITH ORDINALITY AS t (started_at, claim)",
+            item.id,
+        )
+        await world.connection.execute(
+            "INSERT INTO ends (id, claim, status, queue, tries, first_at, at)"
+            f" VALUES ($1, 0, 'expired', '', 0, {instant}, {instant})",
+            item.id,
+        )
+        await world.connection.execute("UPDATE ends SET at = now() WHERE id = $1", item.id)
+        await world.connection.execute("DELETE FROM ends WHERE id = $1", item.id)
+    assert await world.count() > 0

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 1
 """How many connections `open_stats` opens."""
-MAX_ROWS: Final = 5000
+MAX_ROWS: Final = 2000
 """How many roll-ups are read for a page, or those of one step."""
 MAX_PRUNED: Final = 1000
 """How many roll-ups of each step are removed at once."""
