@@ -132,7 +132,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (("statsu",), 'Did you mean "status"?'),
+            (("statuss",), 'Did you mean "status"?'),
             (("send", "--chanel", "x"), "--chan"),
             (("api", "--port", "x"), "--port"),
             (("api", "--port", "70000"), "got 70000, expected an integer from 1 to 65535"),
