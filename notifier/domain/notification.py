@@ -101,6 +101,10 @@ class EndReason(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     GONE = "gone"
     ERASED = "erased"
+    BOUNCED = "bounced"
+    REJECTED = "rejected"
+    UNREACHABLE = "unreachable"
+    UNKNOWN = "unknown"
 
 
 class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
@@ -225,6 +229,18 @@ class AttemptView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptView:
+    """A receipt, as readers see it. `event` is a text: a later version may have others."""
+
+    provider: str
+    event: str
+    code: str
+    detail: str
+    provider_at: datetime
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultView:
     """How a notification ended. None of a text that there is not: `reason` of a sent one."""
 
@@ -241,7 +257,8 @@ class NotificationView:
 
     `content` is None if it was not asked for. `result` is None until the status is final.
     `template` is the version that it is rendered from, and `locale` that of the texts. `retried_by`
-    is the operation that let it wait again after it had ended.
+    is the operation that let it wait again after it had ended. `sent_at` is None unless a provider
+    accepted it, and nothing else ended it. `receipts` is None if they were not asked for.
     """
 
     id: NotificationId
@@ -267,5 +284,7 @@ class NotificationView:
     replaced_by: NotificationId | None = None
     retried_by: UUID | None = None
     attempts: tuple[AttemptView, ...] = ()
+    sent_at: datetime | None = None
+    receipts: tuple[ReceiptView, ...] | None = None
     tenant: TenantId = DEFAULT_TENANT
     test_channel: str = ""

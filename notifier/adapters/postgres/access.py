@@ -48,6 +48,8 @@ TABLES: Final = (
     "operations",
     "retries",
     "schedules",
+    "receipts",
+    "receipts_unmatched",
 )
 FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the

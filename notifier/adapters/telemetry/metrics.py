@@ -22,6 +22,7 @@ from notifier.adapters.telemetry.notification_metrics import NotificationMetrics
 from notifier.adapters.telemetry.process_metrics import ProcessMetrics
 from notifier.adapters.telemetry.provider_metrics import ProviderMetrics
 from notifier.adapters.telemetry.queue_metrics import QueueMetrics
+from notifier.adapters.telemetry.receipt_metrics import ReceiptMetrics
 from notifier.adapters.telemetry.schedule_metrics import ScheduleMetrics
 from notifier.adapters.telemetry.series import SeriesFactory
 from notifier.domain.notification import Channel, Priority, QueueKey
@@ -30,7 +31,14 @@ from notifier.domain.notification import Channel, Priority, QueueKey
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ScheduleMetrics, ProcessMetrics):
+class Metrics(
+    NotificationMetrics,
+    QueueMetrics,
+    ProviderMetrics,
+    ScheduleMetrics,
+    ReceiptMetrics,
+    ProcessMetrics,
+):
     """Implements notifier.ports.observer.Observer.
 
     `providers` names the providers of each channel. `target_wait_s` is the wait that each priority
@@ -54,6 +62,7 @@ class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ScheduleMetric
         QueueMetrics.__init__(self, factory, queues)
         ProviderMetrics.__init__(self, factory, names, channels)
         ScheduleMetrics.__init__(self, factory)
+        ReceiptMetrics.__init__(self, factory, names)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:
