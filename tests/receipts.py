@@ -25,8 +25,7 @@ from tests.live_rows import claim_new
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from notifier.domain.notification import NewNotification, NotificationId
-    from notifier.domain.notification import Claimed
+    from notifier.domain.notification import Claimed, NewNotification, NotificationId
     from notifier.ports.receipts import MatchedReceipt
     from tests.live_rows import Connection
 

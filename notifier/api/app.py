@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from litestar import Litestar
 
 from notifier.api.auth.gate import Gate, KeyAuth
@@ -25,6 +27,7 @@ from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
+from notifier.api.routes.receipts import ReceiptRoutes
 from notifier.api.routes.schedules import ScheduleRoutes
 from notifier.api.routes.session import SessionRoutes
 from notifier.api.routes.suppressions import SuppressionRoutes
@@ -43,8 +46,10 @@ from notifier.ports.controls import PauseStore, ProbeStore, QuietHoursStore
 from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
+from notifier.ports.observer import ReceiptObserver
 from notifier.ports.operations import NotificationControl, OperationStore
 from notifier.ports.queries import Explainer, Reader, StatusReader
+from notifier.ports.receipts import ReceiptStore, ReceiptVerifier
 from notifier.ports.schedules import ScheduleStore
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
@@ -74,6 +79,9 @@ def create_api(
     control: NotificationControl,
     operations: OperationStore,
     schedules: ScheduleStore,
+    receipts: ReceiptStore,
+    verifiers: Mapping[str, ReceiptVerifier],
+    observer: ReceiptObserver,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key.
 
@@ -131,6 +139,7 @@ def create_api(
         UnsubscribeRoutes(
             links=links, store=suppressions, suppressor=suppressor, gate=gate, rules=rules
         ),
+        ReceiptRoutes(store=receipts, verifiers=verifiers, observer=observer, rules=rules),
         HealthRoutes(readiness=readiness, metrics=metrics),
         KeyRoutes(store=access, rules=rules, auth=auth),
         TenantRoutes(store=access, rules=rules),

@@ -242,7 +242,7 @@ class ReceiptObserver(Protocol):
         ...
 
     def receipts_refused(self, provider: str) -> None:
-        """Report a request whose signature is not the provider's."""
+        """Report a request that was refused: its signature, or its body."""
         ...
 
     def receipt_ended(self, provider: str, result: ReceiptResult) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from notifier.domain.receipts import NewReceipt, ReceiptEvent, ReceiptResult
 
 
-class ReceiptRefusal(StrEnum):
+class ReceiptRefusal(Enum):
     """Why a request is refused.
 
     SIGNATURE: it is not of the provider, or is too old. BODY: the provider signed it, but it cannot

@@ -16,6 +16,7 @@ from notifier.sandbox.calls import CallLog
 from notifier.sandbox.control import AlertRoutes, ControlRoutes
 from notifier.sandbox.fake_provider import FakeProvider
 from notifier.sandbox.http import ProviderRoutes
+from notifier.sandbox.receipts import open_receipt_sender
 from notifier.sandbox.smtp import SmtpSession
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -47,8 +48,8 @@ async def open_sandbox(
     Leaving the block ends every session, also hanging ones. Raises ConfigError for a port
     that cannot be bound.
     """
-    provider = FakeProvider()
     async with AsyncExitStack() as stack:
+        provider = FakeProvider(await stack.enter_async_context(open_receipt_sender()))
         smtp = await stack.enter_async_context(_open_smtp(provider, host, smtp_port))
         http = await stack.enter_async_context(_open_http(provider, host, http_port))
         yield Sandbox(host=host, http_port=http, smtp_port=smtp, log=provider.log)

@@ -183,10 +183,14 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
 
 
 class RetentionSettings(Section, frozen=True, kw_only=True):
-    """`[retention]`: for how many days notifications and entries of the audit are kept."""
+    """`[retention]`: for how many days notifications and entries of the audit are kept.
+
+    A receipt whose notification is not found is kept for `receipts_unmatched_s`.
+    """
 
     days: Annotated[int, Meta(ge=9, le=400)] = 30
     audit_days: Annotated[int, Meta(ge=31, le=3650)] = 365
+    receipts_unmatched_s: Annotated[float, Meta(ge=3600, le=2_592_000)] = 604_800.0
 
 
 class IdempotencySettings(Section, frozen=True, kw_only=True):

@@ -13,11 +13,13 @@ import asyncpg
 import msgspec
 import pytest
 
-from notifier.domain.notification import NotificationId, Status
+from notifier.domain.lookups import LookupScope
+from notifier.domain.notification import NotificationId
 from notifier.domain.receipts import ReceiptEvent, ReceiptResult, UndeliveredReason
 from notifier.domain.suppressions import SuppressionReason
 from notifier.ports.queries import Filter
-from tests.builders import EMAIL_HIGH, a_notification, a_result, claim_request, worker_id
+from notifier.ports.suppressions import Recipient
+from tests.builders import a_notification, a_result
 from tests.live_rows import (
     SESSIONS_THAT_WAIT_FOR_A_LOCK,
     claim_all,
@@ -201,7 +203,8 @@ async def test_an_old_receipt_is_tried_less_often(db: Receiving, connection: Con
     for age in ("0 s", "1 hour", "7 days - 1 min"):
         await db.receive(a_receipt("unknown"))
         await connection.execute(
-            "UPDATE receipts_unmatched SET received_at = now() - $1::text::interval, next_at = now()",
+            "UPDATE receipts_unmatched"
+            " SET received_at = now() - $1::text::interval, next_at = now()",
             age,
         )
         await db.match()
@@ -245,13 +248,13 @@ async def test_a_retry_between_the_search_and_the_end_keeps_its_new_life(
     # What a receipt of another process and a retry leave, in a moment that no receipt sees: the end
     # is written, and removed by the retry while the match waits for it.
     other = await asyncpg.connect(database_url)
-    async with other.transaction():
+    async with asyncio.TaskGroup() as group, other.transaction():
         await other.execute(
             "INSERT INTO ends (id, claim, status, queue, tries, first_at, at)"
             " VALUES ($1, 1, 'undelivered', 'email.high', 1, now(), now())",
             id_,
         )
-        matching = asyncio.create_task(db.receive(a_receipt("r-1", BOUNCED)))
+        group.create_task(db.receive(a_receipt("r-1", BOUNCED)))
         await until_a_session_waits(connection)
         await other.execute("DELETE FROM ends WHERE id = $1", id_)
         await other.execute(
@@ -264,7 +267,6 @@ async def test_a_retry_between_the_search_and_the_end_keeps_its_new_life(
             id_,
         )
     await other.close()
-    await matching
     assert await end_of(connection, id_) is None
     assert await live_row(connection, id_) is not None
 
@@ -398,9 +400,6 @@ async def test_with_several_tenants_only_the_hash_of_an_unknown_notifications_re
 async def test_a_suppression_that_a_receipt_made_stops_the_next_submit(
     db: Receiving, connection: Connection
 ) -> None:
-    from notifier.domain.lookups import LookupScope
-    from notifier.ports.suppressions import Recipient
-
     await db.accept("r-1", a_notification(recipient="ada@example.com"))
     await db.receive(a_receipt("r-1", COMPLAINED))
     recipient = Recipient(LookupScope("", "live"), "ada@example.com")
@@ -418,9 +417,7 @@ async def test_a_time_ahead_counts_as_the_time_of_arrival(
     assert end["at"] <= await connection.fetchval("SELECT now()")
 
 
-async def test_two_processes_share_the_receipts(
-    database_url: str, connection: Connection
-) -> None:
+async def test_two_processes_share_the_receipts(database_url: str, connection: Connection) -> None:
     async with receiving(database_url) as db, receiving(database_url) as other:
         ids = [await db.accept(f"r-{n}") for n in range(40)]
         receipts = [
@@ -429,12 +426,13 @@ async def test_two_processes_share_the_receipts(
             for event, at_s in ((DELIVERED, 1), (BOUNCED, 2), (DEFERRED, 3))
         ]
         random.Random(4).shuffle(receipts)
-        await asyncio.gather(
-            db.receipts.add(PROVIDER, receipts[:60]), other.receipts.add(PROVIDER, receipts)
-        )
-        ended = await asyncio.gather(*(each.match(7) for each in (db, other) * 3))
-        ended.append(await db.match())
-        assert sum(map(len, ended)) >= 120
+        async with asyncio.TaskGroup() as group:
+            group.create_task(db.receipts.add(PROVIDER, receipts[:60]))
+            group.create_task(other.receipts.add(PROVIDER, receipts))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each.match(7)) for each in (db, other) * 3]
+        await db.match()
+        assert sum(len(task.result()) for task in tasks) >= 7
         assert await connection.fetchval(KEPT) == 120
         assert {await db.status(id_) for id_ in ids} == {"undelivered"}
 
@@ -454,9 +452,7 @@ async def test_5000_receipts_in_any_order_settle_what_they_settle_in_theirs(
     plans = [_plan(chance) for _ in range(count)]
     receipts = {
         run: [
-            a_receipt(
-                f"{run}-{n}", event, at_s=at_s, code=code, recipient=f"{run}-{n}@example.com"
-            )
+            a_receipt(f"{run}-{n}", event, at_s=at_s, code=code, recipient=f"{run}-{n}@example.com")
             for n, plan in enumerate(plans)
             for event, at_s, code in plan
         ]
@@ -485,11 +481,7 @@ async def test_5000_receipts_in_any_order_settle_what_they_settle_in_theirs(
 
     statuses = await _statuses(connection)
     ordered, other = (
-        {
-            n: statuses[item.id]
-            for n, item in enumerate(items[run])
-            if item.id in statuses
-        }
+        {n: statuses[item.id] for n, item in enumerate(items[run]) if item.id in statuses}
         for run in receipts
     )
     assert len(ordered) == count - count // 10
@@ -528,7 +520,11 @@ def _plan(chance: random.Random) -> _Plan:
 
 def _expected(plan: _Plan) -> str:
     """Return the status that the rule in words gives."""
-    about = [(at_s, event is DELIVERED) for event, at_s, _ in plan if event in {DELIVERED, BOUNCED, REJECTED}]
+    about = [
+        (at_s, event is DELIVERED)
+        for event, at_s, _ in plan
+        if event in {DELIVERED, BOUNCED, REJECTED}
+    ]
     if not about:
         return "sent"
     return "delivered" if max(about)[1] else "undelivered"

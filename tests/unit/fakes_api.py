@@ -77,6 +77,7 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_receipts import MemoryReceipts
 from tests.memory_schedules import MemorySchedules
 from tests.memory_suppressions import MemorySuppressions
 from tests.unit.fakes_operations import MemoryOperations
@@ -280,12 +281,17 @@ class MemoryStore:
         *,
         view: View = ALL_LIVE,
         with_content: bool = False,
+        with_receipts: bool = False,
     ) -> NotificationView | None:
         self._raise_error()
         row = self.views.get(id)
         if row is None or not _is_seen(row, view):
             return None
-        return row if with_content else replace(row, content=None)
+        return replace(
+            row,
+            content=row.content if with_content else None,
+            receipts=row.receipts if with_receipts else None,
+        )
 
     async def explain(
         self,
@@ -561,10 +567,12 @@ def make_api(
     suppressions: MemorySuppressions | None = None,
     operations: MemoryOperations | None = None,
     schedules: MemorySchedules | None = None,
+    receipts: MemoryReceipts | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
     operations = operations or MemoryOperations(store)
+    receipts = receipts or MemoryReceipts()
     return create_api(
         acceptor=acceptor or store,
         reader=reader or store,
@@ -588,6 +596,9 @@ def make_api(
         control=operations,
         operations=operations,
         schedules=schedules or MemorySchedules(),
+        receipts=receipts,
+        verifiers=receipts.verifiers,
+        observer=receipts,
     )
 
 

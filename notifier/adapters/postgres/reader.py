@@ -23,9 +23,9 @@ from notifier.domain.credentials import Mode
 from notifier.domain.features import ALL_FEATURES
 from notifier.domain.notification import (
     AttemptView,
-    ReceiptView,
     NotificationView,
     QueueKey,
+    ReceiptView,
     ResultView,
     Status,
 )

@@ -34,8 +34,7 @@ from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.ports.receipts import MatchedReceipt, MatchingRules, ReceiptPass
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from asyncpg import Connection, Record
 
@@ -149,7 +148,8 @@ class _Due:
         """After how many seconds it is due again, None if it is done."""
         if self.is_ready or self.is_too_old:
             return None
-        return max(RETRY_S, RETRY_SHARE * self.row["age_s"])
+        age_s: float = self.row["age_s"]
+        return max(RETRY_S, RETRY_SHARE * age_s)
 
 
 class PostgresReceiptMatching:
@@ -193,9 +193,7 @@ class PostgresReceiptMatching:
     async def put_off(self) -> None:
         await self._connection.fetch(statement("receipts_put_off"), RETRY_S)
 
-    async def _suppress(
-        self, connection: Connection[Record], kept: Sequence[_Due]
-    ) -> list[UUID]:
+    async def _suppress(self, connection: Connection[Record], kept: Sequence[_Due]) -> list[UUID]:
         """Suppress the recipients of whom receipts that were not kept before tell."""
         by_scope: defaultdict[LookupScope, list[_Due]] = defaultdict(list)
         for each in kept:

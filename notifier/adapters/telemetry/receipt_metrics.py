@@ -20,7 +20,7 @@ class ReceiptMetrics:
         )
         self._refused = factory.counter(
             "receipt_requests_refused",
-            "Requests with receipts whose signature was not the provider's.",
+            "Requests with receipts that were refused for their signature or their body.",
             ("provider",),
             providers,
         )
