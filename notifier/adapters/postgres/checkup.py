@@ -182,6 +182,7 @@ async def _configuration(session: _ReadOnlySession, names: ConfiguredNames) -> l
         await _or_unchecked(diagnosis.DEPLOYMENTS, _deployments(session)),
         await _or_unchecked(diagnosis.KEYS, _keys(session, names)),
         await _or_unchecked(diagnosis.SCHEDULES, _schedules(session)),
+        await _or_unchecked(diagnosis.RECEIPTS, _receipts(session)),
     ]
 
 
@@ -214,6 +215,13 @@ async def _keys(session: _ReadOnlySession, names: ConfiguredNames) -> Finding:
 async def _schedules(session: _ReadOnlySession) -> Finding:
     (row,) = await session.fetch(statement("checkup_schedules"), diagnosis.LATE_AFTER_S)
     return diagnosis.of_schedules(**row)
+
+
+async def _receipts(session: _ReadOnlySession) -> Finding:
+    (row,) = await session.fetch(
+        statement("checkup_receipts"), diagnosis.UNMATCHED_AFTER_S, diagnosis.MAX_COUNTED_RECEIPTS
+    )
+    return diagnosis.of_receipts(**row)
 
 
 async def _clock(session: _ReadOnlySession, clock: Clock) -> Finding:
