@@ -62,7 +62,7 @@ SETS = {
     "succeeded": (SUCCEEDED, "the final statuses with which `send --wait` exits with 0"),
 }
 FROM_RECEIPTS = {Status.DELIVERED, Status.UNDELIVERED}
-"""What receipts make of what was sent: the dashboards, which count ends of sending, count it once."""
+"""What receipts make of what was sent. The dashboards count how sends ended, each once."""
 REACHED = set(Status) - {Status.LOST}
 """The statuses that a notification reaches if no row is lost."""
 
