@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -105,14 +106,16 @@ async def test_receipts_of_the_sandbox_settle_notifications_and_suppress_recipie
         status, _, accepted = await client.post(wanted(fate, "email"))
         assert (status, accepted["status"], accepted["reason"]) == (202, "suppressed", reason)
 
-    delivered = await client.items("/v1/notifications?status=delivered&limit=200")
+    delivered = await client.items("notifications?status=delivered&limit=200")
     assert {each["id"] for each in delivered} == {
         id_ for (fate, _), id_ in ids.items() if expected[fate] == "delivered"
     }
     # What bounced may be sent again.
     bounced = ids["bounced", "push"]
-    await client.call("DELETE", f"/v1/suppressions/{await _suppression_of(client, bounced)}")
-    again = await client.call("POST", f"/v1/notifications/{bounced}/retry", json={})
+    suppression = await _suppression_of(client, bounced)
+    removed = await asyncio.to_thread(system.run, "suppressions", "remove", suppression, "--yes")
+    assert removed.returncode == 0, removed.stderr
+    again = await client.call("POST", f"notifications/{bounced}/retry", json={})
     assert again["status"] in {"queued", "sending", "sent"}
     await until(
         lambda: client.notification(bounced),
@@ -128,7 +131,7 @@ async def test_receipts_of_the_sandbox_settle_notifications_and_suppress_recipie
 async def _suppression_of(client: Client, notification: str) -> str:
     [found] = [
         each
-        for each in await client.items("/v1/suppressions?limit=200")
+        for each in await client.items("suppressions?limit=200")
         if each["notification"] == notification
     ]
     return str(found["id"])
