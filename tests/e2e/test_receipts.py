@@ -113,7 +113,7 @@ async def test_receipts_of_the_sandbox_settle_notifications_and_suppress_recipie
     # What bounced may be sent again.
     bounced = ids["bounced", "push"]
     suppression = await _suppression_of(client, bounced)
-    removed = await asyncio.to_thread(system.run, "suppressions", "remove", suppression, "--yes")
+    removed = await asyncio.to_thread(system.run, "suppressions", "remove", suppression)
     assert removed.returncode == 0, removed.stderr
     again = await client.call("POST", f"notifications/{bounced}/retry", json={})
     assert again["status"] in {"queued", "sending", "sent"}

@@ -72,6 +72,7 @@ TABLE_CHECKS = {
     "deployments",
     "keys",
     "schedules",
+    "receipts",
 }
 POSTGRES_CHECKS = TABLE_CHECKS | {
     "postgres version",
@@ -782,6 +783,22 @@ class TestConfiguration:
         await in_database(database_url, "UPDATE schedules SET next_at = NULL")
         schedules = (await examined(environ, tmp_path))["schedules"]
         assert (schedules.status, schedules.finding) == (CheckStatus.OK, "3 schedules")
+
+    async def test_receipts_that_have_no_notification_for_an_hour_are_a_warning(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(
+            database_url,
+            "INSERT INTO receipts_unmatched (provider, key, hash, reference, event, reason, code,"
+            " detail, provider_at, received_at, next_at) SELECT 'twilio', gen_random_uuid(),"
+            " gen_random_uuid(), 'SM1', 'delivered', '', '', '', now(),"
+            " now() - n * interval '50 min', now() FROM generate_series(1, 3) AS n",
+        )
+        receipts = (await examined(environ, tmp_path))["receipts"]
+        assert (receipts.status, receipts.finding) == (
+            CheckStatus.WARNING,
+            "2 receipts of twilio have had no notification for an hour",
+        )
 
     async def test_messages_of_another_deployment_are_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path

@@ -14,16 +14,16 @@ WITH due AS MATERIALIZED (
 SELECT d.provider, d.key, d.reference, d.event, d.reason, d.code, d.detail, d.recipient, d.provider_at,
        d.received_at, d.is_suppressed, date_part('epoch', now() - d.received_at) AS age_s,
        d.received_at <= now() - $2 * interval '1 second' AS is_given_up,
-       m.id, m.claim, n.tenant, n.test_channel, n.queue, n.topic, n.recipient AS own_recipient,
+       m.id, m.claim, m.tenant, m.test_channel, m.queue, m.topic, m.own_recipient,
        l.id IS NOT NULL AS is_live, r.claim > m.claim AS is_late
 FROM due d
 LEFT JOIN LATERAL (
-    SELECT k.id, a.claim
+    SELECT k.id, a.claim, n.tenant, n.test_channel, n.queue, n.topic, n.recipient AS own_recipient
     FROM lookups k
     CROSS JOIN LATERAL (SELECT claim FROM attempts
                         WHERE id = k.id AND provider = d.provider AND reference = d.reference
                           AND outcome = 'accepted' ORDER BY claim DESC LIMIT 1) a
+    CROSS JOIN LATERAL (SELECT * FROM notifications WHERE id = k.id LIMIT 1) n
     WHERE k.hash = d.hash ORDER BY k.id DESC LIMIT 1) m ON true
-LEFT JOIN LATERAL (SELECT * FROM notifications WHERE id = m.id LIMIT 1) n ON true
 LEFT JOIN LATERAL (SELECT id FROM live WHERE id = m.id LIMIT 1) l ON true
 LEFT JOIN LATERAL (SELECT claim FROM retries WHERE id = m.id LIMIT 1) r ON true
