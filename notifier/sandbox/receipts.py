@@ -7,7 +7,6 @@ set.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,8 +29,6 @@ MAX_WAITING: Final = 10_000
 MAX_TRIES: Final = 20
 _RETRY_S: Final = 0.5
 _TIMEOUT_S: Final = 5.0
-
-log = logging.getLogger(__name__)
 
 _EVENTS: Final = {
     Fate.DELIVERED: (ReceiptEvent.DELIVERED,),
@@ -68,7 +65,7 @@ class _Waiting(msgspec.Struct, frozen=True):
 
 
 class ReceiptSender:
-    """Sends each receipt in a request of its own, and repeats it until it is taken."""
+    """Sends each receipt in a request of its own, and repeats it for some seconds if it must."""
 
     def __init__(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
         self._session = session
@@ -123,7 +120,6 @@ class ReceiptSender:
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
                 pass
             await asyncio.sleep(_RETRY_S)
-        log.warning("a receipt was not taken")
 
     def close(self) -> None:
         """Sends no more; what waits is lost."""

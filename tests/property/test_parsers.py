@@ -469,10 +469,15 @@ RECEIPT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "code": st.text(st.characters(), max_size=200) | JSON,
     "detail": st.text(st.characters(), max_size=900) | JSON,
 }
+NEEDED_OF_RECEIPTS: Final = ("event", "reference", "at")
 RECEIPT_BODIES = st.lists(
     st.fixed_dictionaries(
-        {name: RECEIPT_FIELDS[name] for name in ("event", "reference", "at")},
-        optional=RECEIPT_FIELDS,
+        {name: RECEIPT_FIELDS[name] for name in NEEDED_OF_RECEIPTS},
+        optional={
+            name: values
+            for name, values in RECEIPT_FIELDS.items()
+            if name not in NEEDED_OF_RECEIPTS
+        },
     ),
     max_size=3,
 ).map(lambda receipts: json.dumps({"receipts": receipts}).encode())
