@@ -97,7 +97,12 @@ async def test_receipts_of_the_sandbox_settle_notifications_and_suppress_recipie
         assert document["result"]["reason"] == reason
         assert document["result"]["provider"] == PROVIDERS[channel]
 
-    # The next submits to who complained, bounced or unsubscribed are suppressed.
+    # The next submits to who complained, bounced or unsubscribed are suppressed, once the process
+    # knows that there are suppressions.
+    await until(
+        lambda: client.post(wanted("bounced", "email")),
+        lambda reply: reply[2]["status"] == "suppressed",
+    )
     for fate, reason in (
         ("bounced", "bounce"),
         ("complained", "complaint"),
