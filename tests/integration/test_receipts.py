@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from notifier.delivery.receipt_matcher import ReceiptMatcher
 from notifier.domain.lookups import LookupScope
 from notifier.domain.notification import NotificationId
 from notifier.domain.receipts import ReceiptEvent, ReceiptResult, UndeliveredReason
@@ -29,6 +30,7 @@ from tests.live_rows import (
     live_row,
     retry_by,
 )
+from tests.memory_receipts import MemoryReceipts
 from tests.receipts import PROVIDER, Receiving, a_receipt, all_due, receiving
 
 if TYPE_CHECKING:
@@ -415,6 +417,37 @@ async def test_a_time_ahead_counts_as_the_time_of_arrival(
     end = await end_of(connection, id_)
     assert end is not None
     assert end["at"] <= await connection.fetchval("SELECT now()")
+
+
+async def test_a_receipt_that_is_put_off_lets_others_pass(
+    db: Receiving, connection: Connection
+) -> None:
+    """Postgres rejects one of them, whatever is tried."""
+    ids = [await db.accept(f"r-{n}") for n in range(2)]
+    await connection.execute("ALTER TABLE receipts ADD CONSTRAINT refused CHECK (code <> 'poison')")
+    await db.receipts.add(PROVIDER, [a_receipt("r-0", code="poison")])
+    await db.receipts.add(PROVIDER, [a_receipt("r-1")])
+    observer = MemoryReceipts()
+    await ReceiptMatcher(store=db.matching, observer=observer).run_once()
+    assert [await db.status(id_) for id_ in ids] == ["sent", "delivered"]
+    assert observer.ended == {(PROVIDER, ReceiptResult.MATCHED): 1}
+    assert await connection.fetchval(UNMATCHED) == 1
+
+
+async def test_an_event_of_a_later_version_is_left_to_its_processes(
+    db: Receiving, connection: Connection
+) -> None:
+    ids = [await db.accept("r-0"), await db.accept("r-1"), await db.accept("r-2")]
+    await db.receipts.add(PROVIDER, [a_receipt(f"r-{n}", REJECTED) for n in range(3)])
+    await connection.execute(
+        "UPDATE receipts_unmatched SET event = 'opened' WHERE reference = 'r-0'"
+    )
+    await connection.execute(
+        "UPDATE receipts_unmatched SET reason = 'asleep' WHERE reference = 'r-1'"
+    )
+    await db.match()
+    assert [await db.status(id_) for id_ in ids] == ["sent", "sent", "undelivered"]
+    assert await connection.fetchval(UNMATCHED) == 2
 
 
 async def test_two_processes_share_the_receipts(database_url: str, connection: Connection) -> None:

@@ -50,6 +50,10 @@ ORPHAN_AFTER_S: Final = 3600.0
 """A recipient is suppressed without the notification, if that is not found within this time."""
 
 
+_KNOWN: Final = (list(ReceiptEvent), ["", *UndeliveredReason])
+"""Events and reasons. Those of a later version are left to its processes."""
+
+
 class PostgresReceiptStore:
     """Implements ports.receipts.ReceiptStore on a connection of its own.
 
@@ -163,7 +167,10 @@ class PostgresReceiptMatching:
     async def match(self, limit: int) -> ReceiptPass:
         async with self._connection.acquire() as connection, connection.transaction():
             rows = await connection.fetch(
-                statement("receipts_take"), limit, self._rules.keep_unmatched_s
+                statement("receipts_take"),
+                limit,
+                self._rules.keep_unmatched_s,
+                *_KNOWN,
             )
             due = list(map(_Due.of, rows))
             if not due:
@@ -191,7 +198,7 @@ class PostgresReceiptMatching:
         )
 
     async def put_off(self) -> None:
-        await self._connection.fetch(statement("receipts_put_off"), RETRY_S)
+        await self._connection.fetch(statement("receipts_put_off"), RETRY_S, *_KNOWN)
 
     async def _suppress(self, connection: Connection[Record], kept: Sequence[_Due]) -> list[UUID]:
         """Suppress the recipients of whom receipts that were not kept before tell."""

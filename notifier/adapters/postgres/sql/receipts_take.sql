@@ -1,13 +1,14 @@
 -- Locks receipts that are due, and finds the notification of each: the one with an accepted attempt by
 -- this provider that has the reference. Receipts that another process has locked are left out.
 -- Parameters: $1 the maximum of receipts, $2 seconds after which one without a notification is given
--- up.
+-- up, $3 and $4 the events and reasons that this version knows. Others are left to newer processes.
 -- Returns: one row per receipt; `id` and what it goes with are null without a notification. `claim` is
 -- that of the attempt. `is_live`: it waits or is being sent. `is_late`: a person has had it sent again
 -- after this attempt.
 -- (LIMIT 1: see read_notifications.sql. A hash may be that of other values: the attempt decides.)
 WITH due AS MATERIALIZED (
-    SELECT * FROM receipts_unmatched WHERE next_at <= now()
+    SELECT * FROM receipts_unmatched
+    WHERE next_at <= now() AND event = ANY ($3::text[]) AND reason = ANY ($4::text[])
     ORDER BY next_at LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
