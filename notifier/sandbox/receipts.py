@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 from uuid import uuid4
@@ -67,9 +66,8 @@ class _Waiting(msgspec.Struct, frozen=True):
 class ReceiptSender:
     """Sends each receipt in a request of its own, and repeats it for some seconds if it must."""
 
-    def __init__(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
-        self._session = session
-        self._group = group
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._targets: dict[str, tuple[ReceiptTarget, bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,36 +93,44 @@ class ReceiptSender:
     def accepted(self, channel: str, recipient: str, fate: Fate, reference: str) -> None:
         """Sends the receipts of a message that was accepted."""
         events = _EVENTS.get(fate, ())
-        if channel not in self._targets or len(self._tasks) + len(events) > MAX_WAITING:
+        count = self._waiting.qsize() + len(self._tasks)
+        if channel not in self._targets or count + len(events) > MAX_WAITING:
             return
         target, secret = self._targets[channel]
         bodies = _bodies(events, recipient, reference)
         for number, body in enumerate(reversed(bodies) if fate in _REVERSED else bodies):
             due_at = time.monotonic() + target.after_s + number * _RETRY_S / 10
-            waiting = _Waiting(due_at, target.url or "", secret, body)
-            task = self._group.create_task(self._send(waiting), name="receipt")
+            self._waiting.put_nowait(_Waiting(due_at, target.url or "", secret, body))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until `stop`; what waits then is lost."""
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
+            taking = group.create_task(self._take(session, group), name="receipts")
+            await stop.wait()
+            for task in (taking, *self._tasks):
+                task.cancel()
+
+    async def _take(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
+        while True:
+            waiting = await self._waiting.get()
+            task = group.create_task(_send(session, waiting), name="receipt")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, waiting: _Waiting) -> None:
-        await asyncio.sleep(waiting.due_at - time.monotonic())
-        message = f"msg_{uuid4().hex}"
-        for _ in range(MAX_TRIES):
-            headers = signed_headers(waiting.secret, message, int(time.time()), waiting.body)
-            try:
-                async with self._session.post(
-                    waiting.url, data=waiting.body, headers=headers
-                ) as response:
-                    if response.status < 500 and response.status != 429:  # noqa: PLR2004 RFC 9110
-                        return
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-                pass
-            await asyncio.sleep(_RETRY_S)
 
-    def close(self) -> None:
-        """Sends no more; what waits is lost."""
-        for task in self._tasks:
-            task.cancel()
+async def _send(session: aiohttp.ClientSession, waiting: _Waiting) -> None:
+    await asyncio.sleep(waiting.due_at - time.monotonic())
+    message = f"msg_{uuid4().hex}"
+    for _ in range(MAX_TRIES):
+        headers = signed_headers(waiting.secret, message, int(time.time()), waiting.body)
+        try:
+            async with session.post(waiting.url, data=waiting.body, headers=headers) as response:
+                if response.status < 500 and response.status != 429:  # noqa: PLR2004 RFC 9110
+                    return
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            pass
+        await asyncio.sleep(_RETRY_S)
 
 
 def _bodies(events: Sequence[ReceiptEvent], recipient: str, reference: str) -> list[bytes]:
@@ -148,15 +154,3 @@ def _bodies(events: Sequence[ReceiptEvent], recipient: str, reference: str) -> l
         )
         for event in events
     ]
-
-
-@asynccontextmanager
-async def open_receipt_sender() -> AsyncIterator[ReceiptSender]:
-    """Yield a sender; leaving the block ends what it sends."""
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
-        sender = ReceiptSender(session, group)
-        try:
-            yield sender
-        finally:
-            sender.close()

@@ -12,11 +12,12 @@ from typing import Final
 from aiohttp import web
 
 from notifier.domain.errors import ConfigError
+from notifier.lifecycle import background_task
 from notifier.sandbox.calls import CallLog
 from notifier.sandbox.control import AlertRoutes, ControlRoutes
 from notifier.sandbox.fake_provider import FakeProvider
 from notifier.sandbox.http import ProviderRoutes
-from notifier.sandbox.receipts import open_receipt_sender
+from notifier.sandbox.receipts import ReceiptSender
 from notifier.sandbox.smtp import SmtpSession
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -49,9 +50,11 @@ async def open_sandbox(
     that cannot be bound.
     """
     async with AsyncExitStack() as stack:
-        provider = FakeProvider(await stack.enter_async_context(open_receipt_sender()))
+        receipts = ReceiptSender()
+        provider = FakeProvider(receipts)
         smtp = await stack.enter_async_context(_open_smtp(provider, host, smtp_port))
         http = await stack.enter_async_context(_open_http(provider, host, http_port))
+        await stack.enter_async_context(background_task(receipts, "receipts"))
         yield Sandbox(host=host, http_port=http, smtp_port=smtp, log=provider.log)
 
 
