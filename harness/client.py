@@ -31,6 +31,8 @@ DIGITS: Final = {
     "hang": 5,
     "ok": 6,
     "cut": 7,
+    "delivered": 8,
+    "bounced": 9,
 }
 
 Document = dict[str, Any]

@@ -14,7 +14,6 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
             Status.CANCELLED,
             Status.SUPPRESSED,
             Status.SENT,  # a late Accepted for the present claim of a parked row
-            Status.DELIVERED,
         }
     ),
     Status.QUEUED: frozenset(
@@ -26,7 +25,6 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
             Status.CANCELLED,
             Status.SUPPRESSED,
             Status.SENT,  # a late Accepted for the present claim of the row
-            Status.DELIVERED,
         }
     ),
     Status.SENDING: frozenset(
@@ -46,15 +44,15 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
             Status.CANCELLED,
             Status.SUPPRESSED,
             Status.SENT,
-            Status.DELIVERED,
         }
     ),
     Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED}),
-    Status.FAILED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
-    Status.EXPIRED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
-    Status.CANCELLED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
-    Status.SUPPRESSED: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED}),
-    Status.DELIVERED: frozenset(),
+    Status.FAILED: frozenset({Status.QUEUED, Status.SENT}),
+    Status.EXPIRED: frozenset({Status.QUEUED, Status.SENT}),
+    Status.CANCELLED: frozenset({Status.QUEUED, Status.SENT}),
+    Status.SUPPRESSED: frozenset({Status.QUEUED, Status.SENT}),
+    # A receipt with a greater time of the provider; a person's retry.
+    Status.DELIVERED: frozenset({Status.UNDELIVERED}),
     Status.UNDELIVERED: frozenset({Status.QUEUED, Status.DELIVERED}),
     Status.LOST: frozenset({Status.SENT}),  # a late Accepted
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from litestar import Litestar
 
 from notifier.api.auth.gate import Gate, KeyAuth
@@ -26,6 +28,7 @@ from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QuietHoursRoutes
+from notifier.api.routes.receipts import ReceiptRoutes
 from notifier.api.routes.schedules import ScheduleRoutes
 from notifier.api.routes.session import SessionRoutes
 from notifier.api.routes.stats import StatsRoutes
@@ -45,8 +48,10 @@ from notifier.ports.controls import PauseStore, ProbeStore, QuietHoursStore
 from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
+from notifier.ports.observer import ReceiptObserver
 from notifier.ports.operations import NotificationControl, OperationStore
 from notifier.ports.queries import Explainer, Reader, StatusReader
+from notifier.ports.receipts import ReceiptStore, ReceiptVerifier
 from notifier.ports.schedules import ScheduleStore
 from notifier.ports.stats import StatsReader
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
@@ -79,6 +84,9 @@ def create_api(
     schedules: ScheduleStore,
     events: EventSources | None,
     stats: StatsReader,
+    receipts: ReceiptStore,
+    verifiers: Mapping[str, ReceiptVerifier],
+    observer: ReceiptObserver,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key, and without `events` has none.
 
@@ -140,6 +148,7 @@ def create_api(
         UnsubscribeRoutes(
             links=links, store=suppressions, suppressor=suppressor, gate=gate, rules=rules
         ),
+        ReceiptRoutes(store=receipts, verifiers=verifiers, observer=observer, rules=rules),
         HealthRoutes(readiness=readiness, metrics=metrics),
         KeyRoutes(store=access, rules=rules, auth=auth),
         TenantRoutes(store=access, rules=rules),

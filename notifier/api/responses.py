@@ -26,6 +26,7 @@ from notifier.domain.notification import (
     NotificationId,
     NotificationView,
     Priority,
+    ReceiptView,
     ResultView,
     Status,
     WorkerId,
@@ -151,10 +152,38 @@ class Attempt(msgspec.Struct):
         )
 
 
+class Receipt(msgspec.Struct):
+    """What a provider reported after it had accepted the message.
+
+    `event` is delivered, deferred, bounced, rejected, complained or unsubscribed; later versions
+    may have more. `code` and `detail` are the provider's. `provider_at` is when it happened.
+    """
+
+    provider: str
+    event: str
+    code: str | None
+    detail: str | None
+    provider_at: Instant
+    received_at: Instant
+
+    @classmethod
+    def of(cls, view: ReceiptView) -> Receipt:
+        """Builds the document of a receipt."""
+        return cls(
+            provider=view.provider,
+            event=view.event,
+            code=view.code or None,
+            detail=view.detail or None,
+            provider_at=view.provider_at,
+            received_at=view.received_at,
+        )
+
+
 class Result(msgspec.Struct):
     """How a notification ended, and when.
 
-    `reason` is null if it was sent. Failed: refused, exhausted, ambiguous, poison or render;
+    `reason` is null if it was sent or delivered. Undelivered: bounced, rejected, unreachable or
+    unknown; failed: refused, exhausted, ambiguous, poison or render;
     expired: ttl; cancelled: request or collapsed; suppressed: recipient_cap, manual, bounce,
     complaint, unsubscribe, gone or erased. Later versions may have more. `code` and `detail` are
     the provider's.
@@ -236,6 +265,9 @@ class Summary(msgspec.Struct, kw_only=True):
     created_at: Instant
     updated_at: Instant
     sent_at: Annotated[Instant | None, Meta(description="When the provider accepted it.")] = None
+    delivered_at: Annotated[
+        Instant | None, Meta(description="When it reached the recipient, as the provider reports.")
+    ] = None
     due_at: Instant | None
     expires_at: Instant
     fallback: FallbackState | None = None
@@ -270,7 +302,10 @@ class Summary(msgspec.Struct, kw_only=True):
             result=None if view.result is None else Result.of(view.result),
             created_at=view.created_at,
             updated_at=view.updated_at,
-            sent_at=view.result.at if view.result and view.status is Status.SENT else None,
+            sent_at=view.sent_at,
+            delivered_at=(
+                view.result.at if view.result and view.status is Status.DELIVERED else None
+            ),
             due_at=view.due_at,
             expires_at=view.expires_at,
             fallback=None if view.fallback is None else FallbackState.of(view.fallback),
@@ -279,7 +314,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 class Notification(Summary, kw_only=True):
-    """A notification with its attempts, and with its content if `include=content` asks for it."""
+    """A notification with its attempts, and with what `include` asks for."""
 
     attempts: Sequence[Attempt]
     content: Annotated[
@@ -291,6 +326,10 @@ class Notification(Summary, kw_only=True):
             )
         ),
     ] = msgspec.UNSET
+    receipts: Annotated[
+        Sequence[Receipt] | msgspec.UnsetType,
+        Meta(description="With include=receipts: the oldest first, by the provider's time."),
+    ] = msgspec.UNSET
 
     @classmethod
     @override
@@ -300,6 +339,11 @@ class Notification(Summary, kw_only=True):
             **msgspec.structs.asdict(Summary.of(view)),
             attempts=[Attempt.of(attempt) for attempt in view.attempts],
             content=_content(view),
+            receipts=(
+                msgspec.UNSET
+                if view.receipts is None
+                else [Receipt.of(each) for each in view.receipts]
+            ),
         )
 
 

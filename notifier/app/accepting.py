@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
@@ -16,8 +17,10 @@ from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.operations import open_operations
 from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.postgres.receipts import open_receipts
 from notifier.adapters.postgres.schedules import PostgresScheduleRuns, open_schedules
 from notifier.adapters.postgres.suppressions import open_suppressions
+from notifier.adapters.providers.registry import receipt_verifier
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.auth.keyring import Keyring
@@ -35,13 +38,21 @@ from notifier.api.submission.stored_fields import KNOWN_FIELDS
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.submission.tenant_preparation import TenantPreparation
 from notifier.api.templating.filling import TemplateFilling
-from notifier.app.process import Process, connection_settings, event_writing, lookup_rules
+from notifier.app.process import (
+    Process,
+    connection_settings,
+    event_writing,
+    lookup_rules,
+    receipt_providers,
+)
+from notifier.app.providers import provider_of
 from notifier.app.queue_rules import explained_rules
 from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
 from notifier.delivery.fallback_runner import RUN_INTERVAL_S as FALLBACK_INTERVAL_S
 from notifier.delivery.fallback_runner import FallbackRunner
+from notifier.delivery.receipt_matcher import MATCH_INTERVAL_S, ReceiptMatcher
 from notifier.delivery.recipient_cap_check import RecipientCapCheck
 from notifier.delivery.schedule_runner import RUN_INTERVAL_S, ScheduleRunner
 from notifier.delivery.suppression_check import CHECK_INTERVAL_S, SuppressionCheck
@@ -53,6 +64,7 @@ from notifier.domain.notification import SANDBOX, TEST_CHANNEL, Channel, Priorit
 from notifier.domain.recipient_caps import RecipientCaps
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.keys import SecretReader
+from notifier.ports.receipts import MatchingRules, ReceiptVerifier
 from notifier.ports.suppressions import SuppressionPasses
 from notifier.recovery.suppressor import Suppressor
 from notifier.scheduling.deployment_status import DeploymentStatus
@@ -114,6 +126,10 @@ async def open_api(
         open_schedules(connection_settings(settings), KNOWN_FIELDS) as (schedules, runs),
         _event_sources(process) as events,
         open_fallbacks(connection_settings(settings), KNOWN_FIELDS) as fallbacks,
+        open_receipts(connection_settings(settings), matching_rules(settings)) as (
+            receipts,
+            matching,
+        ),
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -167,7 +183,12 @@ async def open_api(
             schedules=schedules,
             events=events,
             stats=process.stats,
+            receipts=receipts,
+            verifiers=receipt_verifiers(settings),
+            observer=process.metrics,
         )
+        matcher = ReceiptMatcher(store=matching, observer=process.metrics)
+        group.create_task(repeat(matcher, stop, MATCH_INTERVAL_S), name="receipts")
         # What the stop cuts off is repeated by another process.
         runner = _schedule_runner(process, runs, accept, auth)
         group.create_task(repeat(runner, stop, RUN_INTERVAL_S), name="schedules")
@@ -302,6 +323,26 @@ def recipient_caps(settings: Settings) -> RecipientCaps:
     return {
         Channel(name): cap for name, cap in settings.limits.recipient_per_day.items() if cap > 0
     }
+
+
+def receipt_verifiers(settings: Settings) -> Mapping[str, ReceiptVerifier]:
+    """Returns what verifies the receipts of each provider that sends them. Raises ConfigError."""
+    # Only theirs: an API process need not have the secrets of the others.
+    made = {
+        name: receipt_verifier(name, provider_of(settings, name))
+        for name in receipt_providers(settings)
+    }
+    return {name: verifier for name, verifier in made.items() if verifier is not None}
+
+
+def matching_rules(settings: Settings) -> MatchingRules:
+    """Returns how long receipts wait for their notifications, and the channels of each provider."""
+    channels: defaultdict[str, list[str]] = defaultdict(list)
+    for name, channel in settings.channels.items():
+        channels[channel.provider].append(name)
+    return MatchingRules(
+        keep_unmatched_s=settings.retention.receipts_unmatched_s, channels=channels
+    )
 
 
 def api_rules(settings: Settings) -> ApiRules:

@@ -166,7 +166,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         open_store(
             connection_settings(settings),
             worker,
-            keeps_references=settings.lookups.reference,
+            keeps_references=lookup_rules(settings).reference,
             events=event_writing(settings),
         )
     )
@@ -366,9 +366,15 @@ def lookup_rules(settings: Settings) -> LookupRules:
     return LookupRules(
         recipient=lookups.recipient,
         tag=lookups.tag,
-        reference=lookups.reference,
+        reference=lookups.reference or bool(receipt_providers(settings)),
         metadata_keys=lookups.metadata_keys,
     )
+
+
+def receipt_providers(settings: Settings) -> Sequence[str]:
+    """The providers of channels that send receipts. These name the provider's ids of messages."""
+    used = sorted({channel.provider for channel in settings.channels.values()})
+    return [name for name in used if settings.providers.get(name, {}).get("receipts_secret")]
 
 
 def providers_of(settings: Settings) -> Mapping[Channel, Sequence[str]]:

@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Fate(StrEnum):
-    """How the calls for one recipient end."""
+    """How the calls for one recipient end, and what receipts the sandbox sends after them."""
 
     OK = "ok"
     REFUSE = "refuse"
@@ -16,6 +16,12 @@ class Fate(StrEnum):
     DOWN = "down"
     HANG = "hang"
     CUT = "cut"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    DOUBLED = "doubled"
+    SHUFFLED = "shuffled"
 
 
 class ResponseKind(StrEnum):
@@ -38,6 +44,8 @@ _FATES_BY_DIGIT: Final = {
     "5": Fate.HANG,
     "6": Fate.OK,
     "7": Fate.CUT,
+    "8": Fate.DELIVERED,
+    "9": Fate.BOUNCED,
 }
 _FATES_BY_NAME: Final = {fate.value: fate for fate in Fate}
 _FAILING_CALLS: Final = 2
@@ -75,7 +83,15 @@ def fate_of(recipient: str) -> Fate:
 def response_kind(fate: Fate, earlier_calls: int) -> ResponseKind:
     """How a call with this fate ends after `earlier_calls` of the same notification."""
     match fate:
-        case Fate.OK:
+        case (
+            Fate.OK
+            | Fate.DELIVERED
+            | Fate.BOUNCED
+            | Fate.COMPLAINED
+            | Fate.UNSUBSCRIBED
+            | Fate.DOUBLED
+            | Fate.SHUFFLED
+        ):
             return ResponseKind.ACCEPT
         case Fate.REFUSE:
             return ResponseKind.REFUSE

@@ -101,6 +101,10 @@ class EndReason(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     GONE = "gone"
     ERASED = "erased"
+    BOUNCED = "bounced"
+    REJECTED = "rejected"
+    UNREACHABLE = "unreachable"
+    UNKNOWN = "unknown"
 
 
 class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
@@ -240,6 +244,18 @@ class AttemptView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptView:
+    """A receipt, as readers see it. `event` is a text: a later version may have others."""
+
+    provider: str
+    event: str
+    code: str
+    detail: str
+    provider_at: datetime
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultView:
     """How a notification ended. None of a text that there is not: `reason` of a sent one."""
 
@@ -272,7 +288,8 @@ class NotificationView:
     once it was erased. `result` is None until the status is final.
     `template` is the version that it is rendered from, and `locale` that of the texts. `retried_by`
     is the operation that let it wait again after it had ended. `fallback_of` is the notification
-    whose fallback it is.
+    whose fallback it is. `sent_at` is None unless a provider accepted it, and nothing else ended
+    it. `receipts` is None if they were not asked for.
     """
 
     id: NotificationId
@@ -300,5 +317,7 @@ class NotificationView:
     fallback: FallbackView | None = None
     fallback_of: NotificationId | None = None
     attempts: tuple[AttemptView, ...] = ()
+    sent_at: datetime | None = None
+    receipts: tuple[ReceiptView, ...] | None = None
     tenant: TenantId = DEFAULT_TENANT
     test_channel: str = ""

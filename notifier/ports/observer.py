@@ -14,6 +14,7 @@ from notifier.domain.notification import (
     QueueKey,
     Status,
 )
+from notifier.domain.receipts import ReceiptEvent, ReceiptResult
 from notifier.domain.schedules import RunOutcome
 
 
@@ -234,6 +235,22 @@ class ConfigurationObserver(Protocol):
         ...
 
 
+class ReceiptObserver(Protocol):
+    """What the receiver and the matcher of receipts report."""
+
+    def receipts_received(self, provider: str, event: ReceiptEvent, count: int) -> None:
+        """Report verified receipts that are stored, copies included."""
+        ...
+
+    def receipts_refused(self, provider: str) -> None:
+        """Report a request that was refused: its signature, or its body."""
+        ...
+
+    def receipt_ended(self, provider: str, result: ReceiptResult) -> None:
+        """Report a receipt that is done."""
+        ...
+
+
 class ScheduleObserver(Protocol):
     """What the runner of schedules reports."""
 
@@ -314,6 +331,7 @@ class Observer(
     StatsObserver,
     GuardObserver,
     FallbackObserver,
+    ReceiptObserver,
     LoopObserver,
     Protocol,
 ):

@@ -168,6 +168,7 @@ class Reader(Protocol):
         *,
         view: View = ALL_LIVE,
         with_content: bool = False,
+        with_receipts: bool = False,
     ) -> NotificationView | None:
         """Return a notification with its attempts; None if the view has none with this id."""
         ...

@@ -23,7 +23,7 @@ _MAX_NUMBER_DIGITS: Final = 9
 
 
 class ControlRoutes:
-    """Handlers of `/calls`, `/calls/summary` and `/behaviour`."""
+    """Handlers of `/calls`, `/calls/summary`, `/behaviour` and `/receipts`."""
 
     def __init__(self, provider: FakeProvider) -> None:
         self._provider = provider
@@ -35,6 +35,7 @@ class ControlRoutes:
         app.router.add_delete("/calls", self._clear_calls)
         app.router.add_get("/behaviour", self._read_behaviour)
         app.router.add_put("/behaviour", self._put_behaviour)
+        app.router.add_put("/receipts", self._put_receipts)
 
     async def _read_calls(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -60,6 +61,13 @@ class ControlRoutes:
         except InvalidRequest as error:
             return _problem(error)
         return _json(self._provider.behaviours.all())
+
+    async def _put_receipts(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self._provider.receipts.replace(await request.read())
+        except InvalidRequest as error:
+            return _problem(error)
+        return web.Response(status=204)
 
 
 class AlertRoutes:

@@ -18,6 +18,7 @@ from notifier.domain.fates import (
 )
 from notifier.sandbox.behaviour import Behaviour, Behaviours
 from notifier.sandbox.calls import Call, CallLog
+from notifier.sandbox.receipts import ReceiptSender
 
 _FATES: Final = {"email": fate_of_address, "sms": fate_of_phone, "push": fate_of_token}
 _STATUSES: Final[Mapping[str, Mapping[ResponseKind, int]]] = {
@@ -68,9 +69,10 @@ class Response:
 
 
 class FakeProvider:
-    """Fates, behaviours and the call log."""
+    """Fates, behaviours, the call log, and the receipts of what was accepted."""
 
-    def __init__(self) -> None:
+    def __init__(self, receipts: ReceiptSender) -> None:
+        self.receipts = receipts
         self.log = CallLog()
         self.behaviours = Behaviours()
         self._random = random.Random(0)  # noqa: S311 a share of errors, no secret
@@ -104,6 +106,10 @@ class FakeProvider:
             Call(at, channel, recipient, notification_id, claim, fate, is_accepted, response.status)
         )
         return response
+
+    def took(self, channel: str, recipient: str, reference: str) -> None:
+        """Sends the receipts of an accepted message, whose id was given to the client."""
+        self.receipts.accepted(channel, recipient, _FATES[channel](recipient), reference)
 
     def _configured_error(
         self, channel: str, behaviour: Behaviour, password: str | None

@@ -52,16 +52,22 @@ class ProviderRoutes:
         to = form.get("To")
         if not isinstance(to, str) or not to:
             return _json(400, _twilio_error(400, 21604, "A 'To' phone number is required."))
-        response = self._receive("sms", to, request)
-        return await _respond(request, response, _twilio_body(response.status, form))
+        response, sid = self._receive("sms", to, request), f"SM{uuid4().hex}"
+        answer = await _respond(request, response, _twilio_body(response.status, form, sid))
+        if response.kind is ResponseKind.ACCEPT:
+            self._provider.took("sms", to, sid)
+        return answer
 
     async def _receive_push(self, request: web.Request) -> web.StreamResponse:
         token = _token(await request.read())
         if not token:
             return _json(400, _fcm_error(400, "Recipient of the message is not set."))
         response = self._receive("push", token, request)
-        body = _fcm_body(response.status, request.match_info["project"])
-        return await _respond(request, response, body)
+        name = f"projects/{request.match_info['project']}/messages/{uuid4().hex}"
+        answer = await _respond(request, response, _fcm_body(response.status, name))
+        if response.kind is ResponseKind.ACCEPT:
+            self._provider.took("push", token, name)
+        return answer
 
     def _receive(self, channel: str, recipient: str, request: web.Request) -> Response:
         claim = request.headers.get("Notifier-Claim", "")
@@ -96,11 +102,11 @@ async def _respond(request: web.Request, response: Response, body: object) -> we
     return _json(response.status, body, response.retry_after)
 
 
-def _twilio_body(status: int, form: Mapping[str, object]) -> object:
+def _twilio_body(status: int, form: Mapping[str, object], sid: str) -> object:
     if status >= 400:  # noqa: PLR2004 RFC 9110 15, errors
         return _twilio_error(status, *_TWILIO_ERRORS.get(status, (20500, "Configured error")))
     return {
-        "sid": f"SM{uuid4().hex}",
+        "sid": sid,
         "status": "queued",
         "to": form.get("To"),
         "from": form.get("From"),
@@ -119,10 +125,10 @@ def _twilio_error(status: int, code: int, message: str) -> object:
     }
 
 
-def _fcm_body(status: int, project: str) -> object:
+def _fcm_body(status: int, message: str) -> object:
     if status >= 400:  # noqa: PLR2004 RFC 9110 15, errors
         return _fcm_error(status, "Configured error.")
-    return {"name": f"projects/{project}/messages/{uuid4().hex}"}
+    return {"name": message}
 
 
 def _fcm_error(status: int, message: str) -> object:

@@ -12,10 +12,12 @@ from typing import Final
 from aiohttp import web
 
 from notifier.domain.errors import ConfigError
+from notifier.lifecycle import background_task
 from notifier.sandbox.calls import CallLog
 from notifier.sandbox.control import AlertRoutes, ControlRoutes
 from notifier.sandbox.fake_provider import FakeProvider
 from notifier.sandbox.http import ProviderRoutes
+from notifier.sandbox.receipts import ReceiptSender
 from notifier.sandbox.smtp import SmtpSession
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -47,10 +49,12 @@ async def open_sandbox(
     Leaving the block ends every session, also hanging ones. Raises ConfigError for a port
     that cannot be bound.
     """
-    provider = FakeProvider()
     async with AsyncExitStack() as stack:
+        receipts = ReceiptSender()
+        provider = FakeProvider(receipts)
         smtp = await stack.enter_async_context(_open_smtp(provider, host, smtp_port))
         http = await stack.enter_async_context(_open_http(provider, host, http_port))
+        await stack.enter_async_context(background_task(receipts, "receipts"))
         yield Sandbox(host=host, http_port=http, smtp_port=smtp, log=provider.log)
 
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import re
 from typing import Final, cast
+from uuid import uuid4
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -138,8 +139,13 @@ class SmtpHooks:
     ) -> str:
         """Receives a whole message."""
         notification_id, claim = _ids(envelope.original_content or b"")
-        response = self._provider.receive("email", envelope.rcpt_tos[0], notification_id, claim)
-        return await _reply(server, response)
+        recipient = envelope.rcpt_tos[0]
+        response = self._provider.receive("email", recipient, notification_id, claim)
+        reply = await _reply(server, response)
+        if response.kind is ResponseKind.ACCEPT:
+            reply += f" as {uuid4().hex}"
+            self._provider.took("email", recipient, reply.partition(" ")[2])
+        return reply
 
 
 async def _reply(server: SmtpSession, response: Response) -> str:

@@ -201,7 +201,8 @@ class ContentAgeSettings(Section, frozen=True, kw_only=True):
 class RetentionSettings(Section, frozen=True, kw_only=True):
     """`[retention]`: for how long notifications, contents and entries of the audit are kept.
 
-    `stats_minutes_days` and so on: the statistics of minutes, hours and days.
+    `stats_minutes_days` and so on: the statistics of minutes, hours and days. A receipt whose
+    notification is not found is kept for `receipts_unmatched_s`.
     """
 
     days: Annotated[int, Meta(ge=9, le=400)] = 30
@@ -211,6 +212,7 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     stats_minutes_days: Annotated[int, Meta(ge=1, le=31)] = 3
     stats_hours_days: Annotated[int, Meta(ge=2, le=400)] = 62
     stats_days_days: Annotated[int, Meta(ge=31, le=3650)] = 1095
+    receipts_unmatched_s: Annotated[float, Meta(ge=3600, le=2_592_000)] = 604_800.0
 
 
 class EventSettings(Section, frozen=True, kw_only=True):

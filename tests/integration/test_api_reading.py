@@ -551,7 +551,12 @@ async def test_reads_are_answered_503_without_postgres(
 class HangingStore(MemoryStore):
     @override
     async def get(
-        self, id: NotificationId, *, view: View = ALL_LIVE, with_content: bool = False
+        self,
+        id: NotificationId,
+        *,
+        view: View = ALL_LIVE,
+        with_content: bool = False,
+        with_receipts: bool = False,
     ) -> None:
         assert (id in self.views, view, with_content) == (False, ALL_LIVE, False)
         await asyncio.Event().wait()

@@ -75,6 +75,7 @@ class Memory:
         *,
         view: View = ALL_LIVE,  # noqa: ARG002 all rows are seen
         with_content: bool = False,
+        with_receipts: bool = False,  # noqa: ARG002 there are none
     ) -> NotificationView | None:
         row = self.rows.get(id)
         if row is not None:

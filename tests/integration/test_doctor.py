@@ -73,6 +73,7 @@ TABLE_CHECKS = {
     "keys",
     "schedules",
     "fallbacks",
+    "receipts",
 }
 POSTGRES_CHECKS = TABLE_CHECKS | {
     "postgres version",
@@ -803,6 +804,22 @@ class TestConfiguration:
         await in_database(database_url, f"UPDATE fallbacks SET look_at = NULL WHERE id = '{late}'")
         fallbacks = (await examined(environ, tmp_path))["fallbacks"]
         assert (fallbacks.status, fallbacks.finding) == (CheckStatus.OK, "1 wait")
+
+    async def test_receipts_that_have_no_notification_for_an_hour_are_a_warning(
+        self, environ: dict[str, str], database_url: str, tmp_path: Path
+    ) -> None:
+        await in_database(
+            database_url,
+            "INSERT INTO receipts_unmatched (provider, key, hash, reference, event, reason, code,"
+            " detail, provider_at, received_at, next_at) SELECT 'twilio', gen_random_uuid(),"
+            " gen_random_uuid(), 'SM1', 'delivered', '', '', '', now(),"
+            " now() - n * interval '50 min', now() FROM generate_series(1, 3) AS n",
+        )
+        receipts = (await examined(environ, tmp_path))["receipts"]
+        assert (receipts.status, receipts.finding) == (
+            CheckStatus.WARNING,
+            "2 receipts of twilio have had no notification for an hour",
+        )
 
     async def test_messages_of_another_deployment_are_wrong(
         self, environ: dict[str, str], database_url: str, tmp_path: Path

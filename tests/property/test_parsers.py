@@ -28,6 +28,7 @@ from notifier.adapters.providers.http.request import Templates, Unrenderable
 from notifier.adapters.providers.http.responses import retry_after, values_at
 from notifier.adapters.providers.http.settings import HttpSettings, SuccessSettings
 from notifier.adapters.providers.http.transport import Answer
+from notifier.adapters.providers.signed_receipts import SignedReceiptVerifier
 from notifier.adapters.providers.smtp.addresses import Unsendable
 from notifier.adapters.providers.smtp.mail_text import Lines, MailText
 from notifier.adapters.providers.smtp.provider import open_smtp
@@ -52,13 +53,16 @@ from notifier.domain.outcome import (
     Outcome,
     Refused,
 )
+from notifier.domain.receipts import ReceiptEvent, UndeliveredReason
 from notifier.domain.templates import TemplateFault, TemplateVersion
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.domain.time_zones import zone_named
+from notifier.domain.webhook_signature import ID, SIGNATURE, TIMESTAMP, signed_headers
 from notifier.domain.whole_mail import check_mail, parse_mail
 from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE
 from notifier.ports.heartbeat import QueueFigures
 from notifier.ports.provider import Envelope
+from notifier.ports.receipts import ReceiptRefusal
 from notifier.settings.load import load_settings
 from tests.builders import EMAIL_HIGH, new_id
 from tests.integration.raw_servers import CLOSE, open_http_script, open_raw_smtp
@@ -453,3 +457,53 @@ def test_a_span_is_a_number_of_seconds_or_refused(text: bytes) -> None:
     except ValueError:
         return
     assert 0 < seconds < float("inf")
+
+
+RECEIPT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "event": st.sampled_from([*ReceiptEvent, "opened"]) | JSON,
+    "reference": st.sampled_from(["SM1", ""]) | st.text(st.characters()) | JSON,
+    "at": st.datetimes(timezones=st.timezones()).map(datetime.isoformat) | JSON,
+    "id": st.text(st.characters()) | JSON,
+    "recipient": st.text(st.characters()) | JSON,
+    "reason": st.sampled_from([*UndeliveredReason, None]) | JSON,
+    "code": st.text(st.characters(), max_size=200) | JSON,
+    "detail": st.text(st.characters(), max_size=900) | JSON,
+}
+NEEDED_OF_RECEIPTS: Final = ("event", "reference", "at")
+RECEIPT_BODIES = st.lists(
+    st.fixed_dictionaries(
+        {name: RECEIPT_FIELDS[name] for name in NEEDED_OF_RECEIPTS},
+        optional={
+            name: values
+            for name, values in RECEIPT_FIELDS.items()
+            if name not in NEEDED_OF_RECEIPTS
+        },
+    ),
+    max_size=3,
+).map(lambda receipts: json.dumps({"receipts": receipts}).encode())
+RECEIPT_SECRET: Final = b"a secret that signs receipts"
+
+
+@given(corrupted(RECEIPT_BODIES) | st.binary())
+def test_receipts(body: bytes) -> None:
+    """What is read of a signed body can be stored."""
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    headers = signed_headers(RECEIPT_SECRET, "msg_1", int(now.timestamp()), body)
+    receipts = SignedReceiptVerifier(RECEIPT_SECRET).verify(body, headers, now)
+    assert receipts is not ReceiptRefusal.SIGNATURE
+    for receipt in [] if isinstance(receipts, ReceiptRefusal) else receipts:
+        assert 0 < len(receipt.reference) <= MAX_REFERENCE_LENGTH
+        assert len(receipt.code) <= MAX_CODE_LENGTH
+        assert len(receipt.detail) <= MAX_DETAIL_LENGTH
+        assert receipt.provider_at is not None
+        assert receipt.provider_at.astimezone(UTC).timestamp() > -86_400
+        for text in (receipt.reference, receipt.code, receipt.detail, receipt.recipient or ""):
+            assert not {"Cc", "Cs"} & set(map(category, text))
+            text.encode()
+
+
+@given(st.dictionaries(st.sampled_from([ID, TIMESTAMP, SIGNATURE]), st.text() | JSON.map(str)))
+def test_signatures_of_receipts(headers: dict[str, str]) -> None:
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    refused = SignedReceiptVerifier(RECEIPT_SECRET).verify(b"{}", headers, now)
+    assert refused is ReceiptRefusal.SIGNATURE

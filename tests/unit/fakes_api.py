@@ -79,6 +79,7 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_receipts import MemoryReceipts
 from tests.memory_schedules import MemorySchedules
 from tests.memory_stats import MemoryStats
 from tests.memory_suppressions import MemorySuppressions
@@ -283,12 +284,17 @@ class MemoryStore:
         *,
         view: View = ALL_LIVE,
         with_content: bool = False,
+        with_receipts: bool = False,
     ) -> NotificationView | None:
         self._raise_error()
         row = self.views.get(id)
         if row is None or not _is_seen(row, view):
             return None
-        return row if with_content else replace(row, content=None)
+        return replace(
+            row,
+            content=row.content if with_content else None,
+            receipts=row.receipts if with_receipts else None,
+        )
 
     async def explain(
         self,
@@ -566,10 +572,12 @@ def make_api(
     schedules: MemorySchedules | None = None,
     events: EventSources | None = None,
     stats: StatsReader | None = None,
+    receipts: MemoryReceipts | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
     operations = operations or MemoryOperations(store)
+    receipts = receipts or MemoryReceipts()
     return create_api(
         acceptor=acceptor or store,
         reader=reader or store,
@@ -595,6 +603,9 @@ def make_api(
         schedules=schedules or MemorySchedules(),
         events=events,
         stats=stats or MemoryStats(),
+        receipts=receipts,
+        verifiers=receipts.verifiers,
+        observer=receipts,
     )
 
 

@@ -149,6 +149,22 @@ def test_schedules_that_were_refused_or_that_nothing_runs_are_named(
     assert ("notifier" in found.fix) is (status is CheckStatus.WARNING)
 
 
+@pytest.mark.parametrize(
+    ("count", "status", "says"),
+    [
+        (0, CheckStatus.OK, "all"),
+        (12, CheckStatus.WARNING, "12 receipts of ses, twilio"),
+        (10_000, CheckStatus.WARNING, "10,000 or more"),
+    ],
+)
+def test_receipts_without_notifications_are_named(
+    count: int, status: CheckStatus, says: str
+) -> None:
+    found = postgres.of_receipts(count, ["ses", "twilio"])
+    assert (found.status, says in found.finding) == (status, True)
+    assert ("lookups.reference" in found.fix) is (status is CheckStatus.WARNING)
+
+
 def test_a_finding_is_one_line() -> None:
     assert ok("x", "two\n  lines").finding == "two lines"
     assert not_checked("x", "that\nis away").finding == "not checked: that is away"

@@ -57,6 +57,8 @@ TABLES: Final = (
     "stats_changes",
     "judged_tags",
     "fallbacks",
+    "receipts",
+    "receipts_unmatched",
 )
 FUNCTIONS: Final = (
     "ensure_days(integer)",

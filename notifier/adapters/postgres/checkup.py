@@ -183,6 +183,7 @@ async def _configuration(session: _ReadOnlySession, names: ConfiguredNames) -> l
         await _or_unchecked(diagnosis.KEYS, _keys(session, names)),
         await _or_unchecked(diagnosis.SCHEDULES, _schedules(session)),
         await _or_unchecked(diagnosis.FALLBACKS, _fallbacks(session)),
+        await _or_unchecked(diagnosis.RECEIPTS, _receipts(session)),
     ]
 
 
@@ -220,6 +221,13 @@ async def _schedules(session: _ReadOnlySession) -> Finding:
 async def _fallbacks(session: _ReadOnlySession) -> Finding:
     (row,) = await session.fetch(statement("checkup_fallbacks"), diagnosis.LATE_AFTER_S)
     return diagnosis.of_fallbacks(**row)
+
+
+async def _receipts(session: _ReadOnlySession) -> Finding:
+    (row,) = await session.fetch(
+        statement("checkup_receipts"), diagnosis.UNMATCHED_AFTER_S, diagnosis.MAX_COUNTED_RECEIPTS
+    )
+    return diagnosis.of_receipts(**row)
 
 
 async def _clock(session: _ReadOnlySession, clock: Clock) -> Finding:

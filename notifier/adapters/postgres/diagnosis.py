@@ -57,6 +57,7 @@ DEPLOYMENTS: Final = "deployments"
 KEYS: Final = "keys"
 SCHEDULES: Final = "schedules"
 FALLBACKS: Final = "fallbacks"
+RECEIPTS: Final = "receipts"
 CONFIGURATION_CHECKS: Final = (
     CHANNELS,
     PAUSES,
@@ -65,12 +66,17 @@ CONFIGURATION_CHECKS: Final = (
     KEYS,
     SCHEDULES,
     FALLBACKS,
+    RECEIPTS,
 )
 
 FORGOTTEN_AFTER_S: Final = 3600.0
 """A pause without an end is called forgotten after an hour."""
 ENDING_WITHIN_S: Final = 7 * 86_400.0
 """A key is reported this long before it expires."""
+MAX_COUNTED_RECEIPTS: Final = 10_000
+"""How many receipts that wait are counted."""
+UNMATCHED_AFTER_S: Final = 3600.0
+"""After this a receipt should have its notification."""
 LATE_AFTER_S: Final = 60.0
 """A schedule whose instant came so long ago is not run by anything; fallbacks likewise."""
 MAX_NAMED: Final = 10
@@ -436,6 +442,19 @@ def of_fallbacks(count: int, late: int, named: Sequence[str]) -> Finding:
         )
         return warning(FALLBACKS, finding, fix)
     return ok(FALLBACKS, f"{count} wait" if count else "none")
+
+
+def of_receipts(count: int, providers: Sequence[str]) -> Finding:
+    """Judge the receipts: `count` have waited for over an hour, of these providers."""
+    if not count:
+        return ok(RECEIPTS, "all have their notifications")
+    number = f"{MAX_COUNTED_RECEIPTS:,} or more" if count >= MAX_COUNTED_RECEIPTS else f"{count:,}"
+    return warning(
+        RECEIPTS,
+        f"{number} receipts of {_some(providers)} have had no notification for an hour",
+        "look whether `notifier status` shows the `reference` that the provider reports: the "
+        "workers need receipts_secret of the provider, too, or lookups.reference = true",
+    )
 
 
 def _some(names: Sequence[str]) -> str:

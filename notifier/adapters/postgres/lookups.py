@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from notifier.adapters.postgres.statements import Part
+from notifier.adapters.postgres.statements import Part, statement
 from notifier.domain.errors import StoreUnavailable
 from notifier.domain.lookups import ANY_SCOPE, Lookup, LookupHasher, LookupKind
 from notifier.domain.recipients import recipient_identity
@@ -65,6 +65,23 @@ async def reference_parts(
     hasher = await key.hasher(connection)
     hashes = [hasher.digest(ANY_SCOPE, reference_lookup(result.reference)) for result in found]
     return (Part("record_lookups", ([result.id for result in found], hashes)),)
+
+
+async def store_late_references(
+    connection: Connection[Record], key: LookupKey, results: Sequence[AttemptResult]
+) -> None:
+    """Store the lookups of the references of late results, before these are written.
+
+    The other way round a crash could leave a reference that is never found.
+    """
+    found = {result.id: result.reference for result in results if result.reference}
+    if not found:
+        return
+    hasher = await key.hasher(connection)
+    hashes = [hasher.digest(ANY_SCOPE, reference_lookup(text)) for text in found.values()]
+    await connection.fetch(
+        statement("record_late_lookups"), list(found), hashes, min(found), max(found)
+    )
 
 
 def reference_lookup(reference: str) -> Lookup:

@@ -26,6 +26,7 @@ from notifier.domain.notification import (
     FallbackView,
     NotificationView,
     QueueKey,
+    ReceiptView,
     ResultView,
     Status,
 )
@@ -65,13 +66,21 @@ class PostgresReader:
         *,
         view: View = ALL_LIVE,
         with_content: bool = False,
+        with_receipts: bool = False,
     ) -> NotificationView | None:
         async with self._snapshot() as connection:
             rows = await _read(connection, [id], with_content=with_content)
             if not rows or not _is_seen(rows[0], view):
                 return None
             attempts = await connection.fetch(statement("get_attempts"), id)
-        return _notification(rows[0], tuple(map(_attempt, attempts)))
+            receipts = None
+            if with_receipts:
+                receipts = await connection.fetch(statement("get_receipts"), id)
+        return _notification(
+            rows[0],
+            tuple(map(_attempt, attempts)),
+            None if receipts is None else tuple(ReceiptView(**each) for each in receipts),
+        )
 
     async def templates_of(
         self, ids: Collection[NotificationId]
@@ -143,7 +152,11 @@ async def _read(
     )
 
 
-def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> NotificationView:
+def _notification(
+    row: Record,
+    attempts: tuple[AttemptView, ...] = (),
+    receipts: tuple[ReceiptView, ...] | None = None,
+) -> NotificationView:
     return NotificationView(
         id=row["id"],
         status=Status(row["status"]),
@@ -172,6 +185,8 @@ def _notification(row: Record, attempts: tuple[AttemptView, ...] = ()) -> Notifi
         tag=row["tag"],
         topic=row["topic"],
         attempts=attempts,
+        sent_at=row["sent_at"],
+        receipts=receipts,
     )
 
 

@@ -30,7 +30,12 @@ from notifier.adapters.postgres.inserting import (
     insert_keyed,
     key_owner,
 )
-from notifier.adapters.postgres.lookups import LookupKey, count_hash, reference_parts
+from notifier.adapters.postgres.lookups import (
+    LookupKey,
+    count_hash,
+    reference_parts,
+    store_late_references,
+)
 from notifier.adapters.postgres.queue_names import known_queue
 from notifier.adapters.postgres.statements import statement, statement_with
 from notifier.adapters.postgres.suppression_passes import PostgresSuppressionPasses
@@ -319,6 +324,10 @@ class PostgresStore:
         # Two results of one attempt in a statement would be written to one row: SQLSTATE 21000.
         unsettled = {(result.id, result.claim): (result, ago) for result, ago in results}
         replies: dict[UUID, Recorded] = {}
+        if self._keeps_references:
+            await store_late_references(
+                connection, self._lookup_key, [result for result, _ in results]
+            )
         for _ in range(MAX_LATE_WRITES):
             values = (*_late_arrays(list(unsettled.values())), self.worker)
             rows = await connection.fetch(

@@ -26,12 +26,14 @@ from notifier.adapters.providers.sandbox_in_worker import (
     open_sandbox_in_worker,
 )
 from notifier.adapters.providers.settings import ProviderSettings
+from notifier.adapters.providers.signed_receipts import signed_receipts
 from notifier.adapters.providers.smtp.checkup import check_smtp
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.errors import ConfigError
 from notifier.domain.finding import Finding
 from notifier.ports.provider import Provider
+from notifier.ports.receipts import ReceiptVerifier
 
 S = TypeVar("S", bound=ProviderSettings)
 S_contra = TypeVar("S_contra", bound=ProviderSettings, contravariant=True)
@@ -43,6 +45,12 @@ class Check(Protocol[S_contra]):
     async def __call__(self, name: str, settings: S_contra, /) -> Finding: ...
 
 
+class Receipts(Protocol[S_contra]):
+    """Makes the verifier of a provider's receipts, None if it sends none. Raises ConfigError."""
+
+    def __call__(self, name: str, settings: S_contra, /) -> ReceiptVerifier | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderType(Generic[S]):
     """One provider type."""
@@ -50,6 +58,7 @@ class ProviderType(Generic[S]):
     settings: type[S]
     open: Opener[S]
     check: Check[S]
+    receipts: Receipts[S]
 
 
 def _tag(settings: ProviderSettings | type[ProviderSettings]) -> str:
@@ -57,10 +66,14 @@ def _tag(settings: ProviderSettings | type[ProviderSettings]) -> str:
 
 
 # Each row has its own annotation: with it mypy checks that both functions accept these settings.
-_SMTP: Final[ProviderType[SmtpSettings]] = ProviderType(SmtpSettings, open_smtp, check_smtp)
-_HTTP: Final[ProviderType[HttpSettings]] = ProviderType(HttpSettings, open_http, check_http)
+_SMTP: Final[ProviderType[SmtpSettings]] = ProviderType(
+    SmtpSettings, open_smtp, check_smtp, signed_receipts
+)
+_HTTP: Final[ProviderType[HttpSettings]] = ProviderType(
+    HttpSettings, open_http, check_http, signed_receipts
+)
 _SANDBOX: Final[ProviderType[SandboxInWorkerSettings]] = ProviderType(
-    SandboxInWorkerSettings, open_sandbox_in_worker, check_sandbox_in_worker
+    SandboxInWorkerSettings, open_sandbox_in_worker, check_sandbox_in_worker, signed_receipts
 )
 
 _ROWS: Final[tuple[ProviderType[Any], ...]] = (_SMTP, _HTTP, _SANDBOX)
@@ -91,6 +104,11 @@ async def check_provider(name: str, settings: ProviderSettings) -> Finding:
     return await _type_of(settings).check(name, settings)
 
 
+def receipt_verifier(name: str, settings: ProviderSettings) -> ReceiptVerifier | None:
+    """Return what verifies a provider's receipts, None if it sends none. Raises ConfigError."""
+    return _type_of(settings).receipts(name, settings)
+
+
 def provider_host(settings: ProviderSettings) -> str:
     """Return the host and port that a provider calls, without secrets."""
     match settings:
@@ -109,6 +127,7 @@ async def check_settings(name: str, settings: ProviderSettings) -> None:
 
     Raises ConfigError for settings that cannot work.
     """
+    receipt_verifier(name, settings)
     async with _open(name, settings):
         pass
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, assert_never
 
-from notifier.adapters.providers.settings import ProviderSettings
+from notifier.adapters.providers.settings import SignedReceiptSettings
 from notifier.domain.fates import Fate, ResponseKind, fate_of, response_kind
 from notifier.domain.finding import Finding, ok
 from notifier.domain.notification import SANDBOX
@@ -25,7 +25,7 @@ DETAIL: Final = "the fate of the recipient"
 
 
 class SandboxInWorkerSettings(
-    ProviderSettings, frozen=True, kw_only=True, tag_field="type", tag=SANDBOX
+    SignedReceiptSettings, frozen=True, kw_only=True, tag_field="type", tag=SANDBOX
 ):
     """`[providers.<name>]` with `type = "sandbox"`. A call of the fate `hang` takes `timeout_s`."""
 

@@ -39,6 +39,15 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return f"{type(self).__name__}({', '.join(values)})"
 
 
+class SignedReceiptSettings(ProviderSettings, frozen=True, kw_only=True):
+    """The settings of a type whose receipts are in Notifier's own form.
+
+    `receipts_secret` signs them (docs/receipts.md). Empty: the provider sends none.
+    """
+
+    receipts_secret: str = ""
+
+
 def check_login(key: str, username: str, password: str) -> None:
     """Raises ConfigError for a password without a user: the provider would not log in.
 

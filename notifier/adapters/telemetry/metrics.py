@@ -24,6 +24,7 @@ from notifier.adapters.telemetry.notification_metrics import NotificationMetrics
 from notifier.adapters.telemetry.process_metrics import ProcessMetrics
 from notifier.adapters.telemetry.provider_metrics import ProviderMetrics
 from notifier.adapters.telemetry.queue_metrics import QueueMetrics
+from notifier.adapters.telemetry.receipt_metrics import ReceiptMetrics
 from notifier.adapters.telemetry.schedule_metrics import ScheduleMetrics
 from notifier.adapters.telemetry.series import SeriesFactory
 from notifier.adapters.telemetry.stats_metrics import StatsMetrics
@@ -41,6 +42,7 @@ class Metrics(
     EventMetrics,
     StatsMetrics,
     FallbackMetrics,
+    ReceiptMetrics,
     ProcessMetrics,
 ):
     """Implements notifier.ports.observer.Observer.
@@ -69,6 +71,7 @@ class Metrics(
         EventMetrics.__init__(self, factory)
         StatsMetrics.__init__(self, factory)
         FallbackMetrics.__init__(self, factory)
+        ReceiptMetrics.__init__(self, factory, names)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:

@@ -28,12 +28,14 @@ class AccessKind(StrEnum):
     """Whom a route serves.
 
     PUBLIC: anyone. KEY: the holder of a key, or of a session that was made with one. METRICS:
-    anyone, or with `api.metrics_auth` a deployment key.
+    anyone, or with `api.metrics_auth` a deployment key. PROVIDER: who signs as a provider does,
+    which the handler of the route verifies.
     """
 
     PUBLIC = "public"
     KEY = "key"
     METRICS = "metrics"
+    PROVIDER = "provider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Access:
     def is_guarded(self, *, guards_metrics: bool) -> bool:
         """Whether the route asks anything of its requests. `guards_metrics`: metrics ask, too."""
         match self.kind:
-            case AccessKind.PUBLIC:
+            case AccessKind.PUBLIC | AccessKind.PROVIDER:
                 return False
             case AccessKind.METRICS:
                 return guards_metrics
@@ -64,6 +66,7 @@ class Access:
 
 
 PUBLIC: Final = Access(AccessKind.PUBLIC)
+PROVIDER: Final = Access(AccessKind.PROVIDER)
 METRICS: Final = Access(AccessKind.METRICS, (KeyScope.READ,), for_deployment=True)
 ANY_KEY: Final = Access(AccessKind.KEY)
 

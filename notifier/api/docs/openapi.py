@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from notifier import __version__
-from notifier.api.auth.access import Access
+from notifier.api.auth.access import Access, AccessKind
 from notifier.api.auth.sessions import COOKIE
 from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.problem_types import ProblemType
@@ -33,7 +33,7 @@ from notifier.api.requests import (
     Batch,
 )
 from notifier.api.responses import Accepted, BatchRefusal, Problem
-from notifier.api.routes.notifications import LOOKUP_FILTERS, NOTIFICATION_FILTERS
+from notifier.api.routes.notifications import INCLUDED, LOOKUP_FILTERS, NOTIFICATION_FILTERS
 from notifier.api.routes.operations import BESIDE_IDS
 from notifier.api.routes.route import Route
 from notifier.api.routes.stats import DEFAULT_STEP
@@ -52,6 +52,7 @@ from notifier.domain.stats import Dimension, Step
 from notifier.domain.suppressions import SuppressionReason
 from notifier.domain.templates import TEMPLATE_NAME
 from notifier.domain.tenants import TENANT_NAME
+from notifier.domain.webhook_signature import SIGNATURE
 
 Json = dict[str, Any]
 NO_CONTENT: Final = 204
@@ -107,7 +108,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     ),
     "version": ("The number of a version.", {"type": "integer", "minimum": 1}),
     "name": ("The name of the queue, channel, provider, tag or tenant.", {"type": "string"}),
-    "include": ("Parts of the answer that are left out otherwise.", _any_of(_one_of(["content"]))),
+    "include": ("Parts of the answer that are left out otherwise.", _any_of(_one_of(INCLUDED))),
     "status": ("Only in one of these.", _any_of({"$ref": _REF.format(name="Status")})),
     "priority": ("Only of these priorities.", _any_of({"$ref": _REF.format(name="Priority")})),
     "reason": ("Only with a result for one of these reasons.", _any_of(_one_of(EndReason))),
@@ -208,6 +209,7 @@ _REPLAYED_HEADER: Final[Json] = {
 }
 _BEARER: Final = "key"
 _SESSION: Final = "session"
+_SIGNATURE: Final = "signature"
 _SECURITY_SCHEMES: Final[Json] = {
     _BEARER: {
         "type": "http",
@@ -220,6 +222,12 @@ _SECURITY_SCHEMES: Final[Json] = {
         "in": "cookie",
         "name": COOKIE,
         "description": "The session of a browser, from `POST /v1/session`.",
+    },
+    _SIGNATURE: {
+        "type": "apiKey",
+        "in": "header",
+        "name": SIGNATURE,
+        "description": "The provider's signature; in Notifier's own form, Standard Webhooks v1.",
     },
 }
 _ACCESS_PROBLEMS: Final = (
@@ -451,9 +459,7 @@ def _operation(route: Route, rules: ApiRules) -> Json:
         "summary": route.summary,
         "responses": responses,
     }
-    if is_guarded:
-        operation["description"] = _access_text(route.access)
-        operation["security"] = [{_BEARER: []}, {_SESSION: []}]
+    operation |= _access_members(route.access, is_guarded=is_guarded)
     if route.is_deprecated:
         operation["deprecated"] = True
     names = offered_filters(route.parameters, rules.lookups)
@@ -480,6 +486,18 @@ def _json_or(*structs: type[msgspec.Struct]) -> Json:
     return {
         "description": "Success; of a CSV file how many rows were added.",
         "content": {"application/json": {"schema": {"anyOf": schemas}}},
+    }
+
+
+def _access_members(access: Access, *, is_guarded: bool) -> Json:
+    """Returns the members of an operation that say what a request needs."""
+    if access.kind is AccessKind.PROVIDER:
+        return {"security": [{_SIGNATURE: []}]}
+    if not is_guarded:
+        return {}
+    return {
+        "description": _access_text(access),
+        "security": [{_BEARER: []}, {_SESSION: []}],
     }
 
 

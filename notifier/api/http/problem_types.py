@@ -103,6 +103,13 @@ class ProblemType(Enum):
         401,
         "The key is unknown, revoked or expired, or is no key: the answer does not tell which.",
     )
+    SIGNATURE_INVALID = Definition(
+        "signature-invalid",
+        "The request is not signed by the provider",
+        401,
+        "The signature of a request with receipts is missing, was made with another secret, or is "
+        "more than five minutes old.",
+    )
     SCOPE_MISSING = Definition(
         "scope-missing",
         "The key may not do this",

@@ -74,7 +74,9 @@ FAILURE_FILTERS: Final = (
 NOTIFICATION_FILTERS: Final = ("status", "tenant", "mode", *FAILURE_FILTERS)
 LOOKUP_FILTERS: Final = ("tag", "recipient", "reference", "metadata", "q")
 _CONTENT: Final = "content"
-_INCLUDE: Final = parse_include(_CONTENT)
+_RECEIPTS: Final = "receipts"
+INCLUDED: Final = (_CONTENT, _RECEIPTS)
+_INCLUDE: Final = parse_include(*INCLUDED)
 REPLAYED: Final = (b"idempotent-replayed", b"true")
 """The header of a response to a request that stored nothing because earlier ones had."""
 
@@ -171,7 +173,10 @@ class NotificationRoutes:
             raise scope_missing(KeyScope.OPERATE)
         async with deadline(self._deadline_s):
             view = await self._reader.get(
-                notification_id, view=view_of(principal), with_content=_CONTENT in parts
+                notification_id,
+                view=view_of(principal),
+                with_content=_CONTENT in parts,
+                with_receipts=_RECEIPTS in parts,
             )
         if view is None:
             raise NotFound

@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from notifier.api.auth.access import ANY_KEY, METRICS, PUBLIC, deployment, live, tenant
+from notifier.api.auth.access import (
+    ANY_KEY,
+    METRICS,
+    PROVIDER,
+    PUBLIC,
+    deployment,
+    live,
+    tenant,
+)
 from notifier.api.auth.documents import (
     AuditPage,
     CreatedKey,
@@ -81,6 +89,7 @@ from notifier.api.routes.preview import PreviewRoutes
 from notifier.api.routes.providers import PROVIDERS, ProviderRoutes
 from notifier.api.routes.queues import QueueRoutes
 from notifier.api.routes.quiet_hours import QUIET_HOURS, QuietHoursRoutes
+from notifier.api.routes.receipts import RECEIPTS, ReceiptRoutes
 from notifier.api.routes.route import Route
 from notifier.api.routes.schedules import SCHEDULES, ScheduleRoutes
 from notifier.api.routes.session import SESSION, SessionRoutes
@@ -927,6 +936,30 @@ ROUTES: Final = (
         parameters=("token",),
         takes_any_query=True,
         is_documented=False,
+    ),
+    Route(
+        id="receiveReceipts",
+        access=PROVIDER,
+        tag="deployment",
+        method="post",
+        path=f"{RECEIPTS}/{{provider:str}}",
+        handler=ReceiptRoutes.receive,
+        is_repeatable=True,
+        summary="What a provider reports of messages that it accepted, in its own form, signed.",
+        status=204,
+        is_file=True,
+        parameters=("provider",),
+        takes_any_query=True,
+        problems=(
+            ProblemType.SIGNATURE_INVALID,
+            ProblemType.NOT_FOUND,
+            ProblemType.INVALID_FIELD,
+            ProblemType.BODY_TIMEOUT,
+            ProblemType.BODY_TOO_LARGE,
+            ProblemType.UNSUPPORTED_MEDIA_TYPE,
+            ProblemType.OVERLOADED,
+            ProblemType.STORE_UNAVAILABLE,
+        ),
     ),
     Route(
         id="live",

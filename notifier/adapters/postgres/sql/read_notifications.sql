@@ -24,7 +24,8 @@ SELECT n.id, n.tenant, n.test_channel, s.status, n.queue, n.recipient, CASE WHEN
        f.notification AS fallback_notification, o.id AS fallback_of,
        CASE WHEN s.status = 'expired' THEN coalesce(e.at, l.expires_at)
             WHEN e.id IS NOT NULL THEN e.at
-            WHEN s.status = 'sent' THEN c.finished_at END AS result_at
+            WHEN s.status = 'sent' THEN c.finished_at END AS result_at,
+       CASE WHEN s.status IN ('sent', 'delivered', 'undelivered') THEN c.finished_at END AS sent_at
 FROM notifications n
 LEFT JOIN LATERAL (SELECT * FROM live WHERE id = n.id LIMIT 1) l ON true
 LEFT JOIN LATERAL (SELECT * FROM ends WHERE id = n.id AND id BETWEEN $2 AND $3 LIMIT 1) e ON true

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from notifier.adapters.providers.settings import Count, ProviderSettings, Seconds
+from notifier.adapters.providers.settings import Count, Seconds, SignedReceiptSettings
 from notifier.adapters.providers.verdict import VerdictName
 
 Template = Annotated[str, Meta(max_length=65_536)]
@@ -36,7 +36,7 @@ class SuccessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     otherwise: VerdictName = "refused"
 
 
-class HttpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type", tag="http"):
+class HttpSettings(SignedReceiptSettings, frozen=True, kw_only=True, tag_field="type", tag="http"):
     """`[providers.<name>]` with `type = "http"`: one request per send, made from templates.
 
     `url`, `headers`, `form` and `json` are minijinja templates over `recipient`, `id`, `claim`,

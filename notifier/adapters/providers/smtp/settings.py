@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from notifier.adapters.providers.settings import ProviderSettings, Seconds
+from notifier.adapters.providers.settings import Seconds, SignedReceiptSettings
 from notifier.adapters.providers.verdict import VerdictName
 
 LARGEST_MAIL_S: Final = 120.0
@@ -14,7 +14,7 @@ Port = Annotated[int, Meta(ge=1, le=65_535)]
 Host = Annotated[str, Meta(min_length=1, max_length=255, description="a host name or address")]
 
 
-class SmtpSettings(ProviderSettings, frozen=True, kw_only=True, tag_field="type", tag="smtp"):
+class SmtpSettings(SignedReceiptSettings, frozen=True, kw_only=True, tag_field="type", tag="smtp"):
     """`[providers.<name>]` with `type = "smtp"`.
 
     `sender` is the From address, with or without a display name. `envelope_sender`, which receives
