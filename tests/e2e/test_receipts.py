@@ -156,5 +156,6 @@ async def test_receipts_with_another_secret_change_nothing(system: System, clien
             return await response.text()
 
     await until(metrics, lambda text: refused in text)
+    await client.final(id_)
     document = await client.notification(f"{id_}?include=receipts")
     assert (document["status"], document["receipts"]) == ("sent", [])

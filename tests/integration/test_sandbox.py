@@ -13,6 +13,7 @@ from uuid import uuid4
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 from aiosmtplib import SMTP, SMTPRecipientRefused
 
 from notifier.domain.errors import ConfigError
@@ -501,3 +502,53 @@ async def test_the_error_of_a_port_in_use_names_the_setting() -> None:
         with pytest.raises(ConfigError, match=f"{port}: in use.*NOTIFIER_SANDBOX__HTTP_PORT"):
             async with open_sandbox(http_port=port, smtp_port=0):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"channel": "fax", "url": "http://127.0.0.1", "secret": "s" * 24}, "channel"),
+        ({"channel": "sms", "url": "http://127.0.0.1", "secret": "short"}, "secret"),
+        ({"channel": "sms", "url": "http://127.0.0.1"}, "secret"),
+        ({"channel": "sms", "after_s": -1}, "body"),
+        ({"channel": "sms", "to": "x"}, "body"),
+        ([], "body"),
+    ],
+)
+async def test_the_problem_names_what_is_wrong_with_a_target_of_receipts(
+    http: aiohttp.ClientSession, body: object, field: str
+) -> None:
+    async with http.put("/receipts", data=json.dumps(body)) as response:
+        problem = await response.json(content_type=None)
+    assert (response.status, problem["field"]) == (400, field)
+
+
+async def test_a_receipt_is_repeated_until_it_is_taken(http: aiohttp.ClientSession) -> None:
+    bodies: list[bytes] = []
+    taken = asyncio.Event()
+
+    async def receive(request: web.Request) -> web.Response:
+        bodies.append(await request.read())
+        if len(bodies) == 2:
+            taken.set()
+        return web.Response(status=503 if len(bodies) == 1 else 204)
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    target = {
+        "channel": "sms",
+        "url": f"http://127.0.0.1:{runner.addresses[0][1]}/",
+        "secret": "s" * 24,
+    }
+    async with http.put("/receipts", data=json.dumps(target)) as response:
+        assert response.status == 204
+    _, sms = await send_sms(http, "+15005550009")
+    await taken.wait()
+    await runner.cleanup()
+    assert bodies[0] == bodies[1]
+    [receipt] = json.loads(bodies[0])["receipts"]
+    assert (receipt["event"], receipt["reference"]) == ("bounced", sms["sid"])
+    assert receipt["recipient"] == "+15005550009"
