@@ -50,6 +50,11 @@ JSON_MEMBERS: Final = {
 JsonObject = Annotated[
     msgspec.Raw, Meta(extra_json_schema={"type": "object", "additionalProperties": True})
 ]
+EncodedObject = Annotated[
+    msgspec.Raw,
+    Meta(extra_json_schema={"type": ["object", "null"], "additionalProperties": True}),
+]
+"""An encoded JSON object of an answer, or an encoded null."""
 OptionalObject = Annotated[
     msgspec.Raw,
     Meta(

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 from typing_extensions import override
 
-from notifier.api.requests import Instant, JsonObject
+from notifier.api.requests import EncodedObject, Instant, JsonObject
 from notifier.domain import operations, quiet_hours
 from notifier.domain.allocation.entitlement import Limit
 from notifier.domain.blobs import BLOB_ID_PATTERN, BlobId
@@ -318,7 +318,7 @@ class Notification(Summary, kw_only=True):
 
     attempts: Sequence[Attempt]
     content: Annotated[
-        JsonObject | msgspec.UnsetType | None,
+        EncodedObject | msgspec.UnsetType,
         Meta(
             description=(
                 "As submitted, with recipient_name (of an email) and time_zone. With a template: "
@@ -347,10 +347,10 @@ class Notification(Summary, kw_only=True):
         )
 
 
-def _content(view: NotificationView) -> msgspec.Raw | msgspec.UnsetType | None:
+def _content(view: NotificationView) -> msgspec.Raw | msgspec.UnsetType:
     if view.content is None:
         return msgspec.UNSET
-    return msgspec.Raw(view.content) if view.content else None
+    return msgspec.Raw(view.content or b"null")
 
 
 class NotificationPage(msgspec.Struct):

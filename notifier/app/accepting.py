@@ -126,10 +126,11 @@ async def open_api(
         open_schedules(connection_settings(settings), KNOWN_FIELDS) as (schedules, runs),
         _event_sources(process) as events,
         open_fallbacks(connection_settings(settings), KNOWN_FIELDS) as fallbacks,
-        open_receipts(connection_settings(settings), matching_rules(settings)) as (
-            receipts,
-            matching,
-        ),
+        open_receipts(
+            connection_settings(settings),
+            matching_rules(settings),
+            events=event_writing(settings),
+        ) as (receipts, matching),
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):

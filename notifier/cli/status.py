@@ -146,8 +146,8 @@ def _print_notification(notification: Notification) -> None:
     if notification.fallback_of is not None:
         fields["fallback of"] = str(notification.fallback_of)
     if notification.content is not msgspec.UNSET:
-        content = notification.content
-        fields["content"] = "removed" if content is None else bytes(content).decode()
+        content = bytes(notification.content).decode()
+        fields["content"] = "removed" if content == "null" else content
     print_table(["notification", ""], fields.items())
     columns = ["number", "provider", "outcome", "code", "detail", "waited s", "started", "next"]
     rows = [

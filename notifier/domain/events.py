@@ -25,6 +25,8 @@ class EventType(StrEnum):
     """What happened. Later versions may have more types."""
 
     SENT = "notification.sent"
+    DELIVERED = "notification.delivered"
+    UNDELIVERED = "notification.undelivered"
     FAILED = "notification.failed"
     EXPIRED = "notification.expired"
     CANCELLED = "notification.cancelled"

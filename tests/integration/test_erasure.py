@@ -36,6 +36,7 @@ from notifier.ports.suppressions import Recipient, SuppressionFilter
 from tests.builders import EMAIL_HIGH, SMS_HIGH, a_key, a_notification, a_result
 from tests.integration.test_operations import ADA, Opened, an_operation, opened
 from tests.live_rows import SESSIONS_THAT_WAIT_FOR_A_LOCK, claim_all, claim_new, due, end_of
+from tests.receipts import PROVIDER, a_receipt, receiving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -154,6 +155,10 @@ async def store_everything(db: Opened, url: str) -> None:
             is_paused=False,
         )
         await schedules.create(ScheduleScope(DEFAULT_TENANT, Mode.LIVE), schedule, ADA)
+    async with receiving(url, channels=("email",)) as receiver:
+        await receiver.receipts.add(
+            PROVIDER, [a_receipt("nobody knows it", recipient=SPELLED, detail=f"{WHO} complained")]
+        )
     cancel = await db.create(
         selection=Filter(recipient=(WHO,), status=("queued",), created_to=1.0),
         shown={"recipient": SPELLED, "created_to": "1970-01-01T00:00:01Z"},

@@ -13,11 +13,14 @@ import asyncpg
 import msgspec
 import pytest
 
+from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.events import open_events
 from notifier.delivery.receipt_matcher import ReceiptMatcher
 from notifier.domain.lookups import LookupScope
 from notifier.domain.notification import NotificationId
 from notifier.domain.receipts import ReceiptEvent, ReceiptResult, UndeliveredReason
 from notifier.domain.suppressions import SuppressionReason
+from notifier.ports.events import EventPage
 from notifier.ports.queries import Filter
 from notifier.ports.suppressions import Recipient
 from tests.builders import a_notification, a_result
@@ -94,6 +97,36 @@ async def test_a_receipt_settles_a_sent_notification(
         assert view.result is not None
         assert (view.result.reason or None, view.result.at) == (reason, receipt.provider_at)
         assert (view.result.provider, view.result.code) == (PROVIDER, "5.1.1")
+
+
+async def test_each_change_of_a_status_by_receipts_is_an_event(
+    db: Receiving, database_url: str
+) -> None:
+    id_ = await db.accept("m-1")
+    async with open_events(ConnectionSettings(url=database_url)) as events:
+        start = await events.now()
+        await db.receive(a_receipt("m-1", at_s=1.0))
+        await db.receive(a_receipt("m-1", at_s=2.0), a_receipt("m-1", at_s=1.5))
+        bounced = a_receipt(
+            "m-1",
+            ReceiptEvent.BOUNCED,
+            at_s=3.0,
+            reason=UndeliveredReason.BOUNCED,
+            code="5.1.1",
+        )
+        await db.receive(bounced)
+        page = await events.read(start, 100)
+    assert isinstance(page, EventPage)
+    shown = [(each.event.type, each.event.notification) for each in page.events]
+    statuses = [
+        (type_, state.id, state.result and (state.result.reason, state.result.code))
+        for type_, state in shown
+        if state is not None
+    ]
+    assert statuses == [
+        ("notification.delivered", id_, (None, None)),
+        ("notification.undelivered", id_, ("bounced", "5.1.1")),
+    ]
 
 
 async def test_a_provider_may_say_more_of_the_reason(db: Receiving) -> None:

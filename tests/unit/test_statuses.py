@@ -111,6 +111,7 @@ OTHER_WORDS_IN_SQL = {
     *("signing", "lookups", "recipient", "file"),  # of secrets and lookups
     "erased",
     *("event_batches", "event_batches_"),
+    *("turns", "test"),  # of tenants
     *("worker", "dev", "id", "kind", "host", "pid", "started_at"),  # of processes
     *("minute", "call"),  # of statistics
 }

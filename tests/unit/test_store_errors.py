@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -75,7 +76,7 @@ class ManyLeases(OneLease):
 
     def held(self) -> dict[QueueKey, HeldLease]:
         [lease] = super().held().values()
-        return dict.fromkeys(self._queues, lease)
+        return {queue: replace(lease, queue=queue) for queue in self._queues}
 
 
 class Alone:

@@ -274,6 +274,7 @@ async def erase_elsewhere(
     )
     await _erase_schedules(connection, hasher, scope, operation)
     await _erase_fallbacks(connection, hasher, scope, operation)
+    await _erase_receipts(connection, hasher, scope, operation)
     await _erase_filters(connection, hasher, scope, operation)
 
 
@@ -345,6 +346,28 @@ async def _erase_fallbacks(
         if len(rows) < MAX_READ:
             return
         after = rows[-1]["id"]
+
+
+async def _erase_receipts(
+    connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
+) -> None:
+    """Erase the recipients that receipts name whose notification is not known, and so no tenant."""
+    after = ("", _FIRST)
+    while True:
+        rows = await connection.fetch(
+            statement("erase_receipts_read"), operation.created_at, *after, MAX_READ
+        )
+        of_recipient = [
+            (row["provider"], row["key"])
+            for row in rows
+            if names_recipient(hasher, scope.erasure, row["recipient"])
+        ]
+        if of_recipient:
+            providers, keys = zip(*of_recipient, strict=True)
+            await connection.execute(statement("erase_receipts"), providers, keys)
+        if len(rows) < MAX_READ:
+            return
+        after = rows[-1]["provider"], rows[-1]["key"]
 
 
 async def _erase_filters(

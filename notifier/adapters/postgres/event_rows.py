@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from notifier.domain.events import EventFilter
 
-_OF_ATTEMPTS: Final = frozenset({EventType.SENT, EventType.FAILED, EventType.RETRYING})
+_OF_RECEIPTS: Final = frozenset({EventType.DELIVERED, EventType.UNDELIVERED})
+_OF_ATTEMPTS: Final = _OF_RECEIPTS | {EventType.SENT, EventType.FAILED, EventType.RETRYING}
 """Events that show what the provider answered."""
-_OF_ENDS: Final = frozenset({EventType.FAILED, EventType.EXPIRED})
+_OF_ENDS: Final = _OF_RECEIPTS | {EventType.FAILED, EventType.EXPIRED}
 _TTL: Final = "ttl"
 
 
@@ -97,7 +98,8 @@ class ShownRows:
             [row.id for row in of_notifications],
             [row.claim for row in of_notifications],
             [row.type in _OF_ATTEMPTS for row in of_notifications],
-            [row.type in _OF_ENDS for row in of_notifications],
+            [_end_status(row.type) for row in of_notifications],
+            [row.type in _OF_RECEIPTS for row in of_notifications],
         )
         return cls({of_notifications[record["number"] - 1]: record for record in found}, recipients)
 
@@ -133,6 +135,11 @@ class ShownRows:
         for fields in shown.values():
             fields["recipient"] = self._recipients.get(row.id)
         return msgspec.json.encode(shown)
+
+
+def _end_status(type_: str) -> str | None:
+    """Return the status that an event of this type gave a notification at its end, if it did."""
+    return type_.removeprefix(NOTIFICATION_PREFIX) if type_ in _OF_ENDS else None
 
 
 def _state(row: EventRow, record: Record) -> NotificationState:

@@ -15,9 +15,11 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connections,
 )
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup, reference_lookup
 from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.suppressions import announce_suppressions
 from notifier.domain.credentials import Mode
 from notifier.domain.lookups import ANY_SCOPE, LookupScope
 from notifier.domain.receipts import (
@@ -30,7 +32,7 @@ from notifier.domain.receipts import (
 )
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressionReason
-from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.receipts import MatchedReceipt, MatchingRules, ReceiptPass
 
 if TYPE_CHECKING:
@@ -159,9 +161,12 @@ class _Due:
 class PostgresReceiptMatching:
     """Implements ports.receipts.ReceiptMatching on a connection of its own."""
 
-    def __init__(self, connection: PostgresConnection, rules: MatchingRules) -> None:
+    def __init__(
+        self, connection: PostgresConnection, rules: MatchingRules, events: EventWriting
+    ) -> None:
         self._connection = connection
         self._rules = rules
+        self._events = events
         self._key = LookupKey()
 
     async def match(self, limit: int) -> ReceiptPass:
@@ -176,7 +181,7 @@ class PostgresReceiptMatching:
             if not due:
                 return ReceiptPass(0, (), ())
             kept = await _keep(connection, [each for each in due if each.is_ready])
-            await _end(connection, kept)
+            await _end(connection, kept, self._events)
             suppressions = await self._suppress(connection, kept)
             orphans = [each for each in due if _is_orphan(each)]
             suppressions += await self._suppress_orphans(connection, orphans)
@@ -269,6 +274,9 @@ class PostgresReceiptMatching:
             [None for _ in entries],
             [each.row["id"] for each in entries.values()],
         )
+        await announce_suppressions(
+            self._events, connection, TenantId(scope.tenant), Mode(scope.mode), rows
+        )
         return [row["id"] for row in rows]
 
 
@@ -301,8 +309,11 @@ async def _keep(connection: Connection[Record], ready: Sequence[_Due]) -> Sequen
     return [each for each in ready if each.key in new]
 
 
-async def _end(connection: Connection[Record], kept: Sequence[_Due]) -> None:
-    """Let the greatest receipt of each notification settle its status."""
+async def _end(connection: Connection[Record], kept: Sequence[_Due], events: EventWriting) -> None:
+    """Let the greatest receipt of each notification settle its status.
+
+    A status that has changed is an event.
+    """
     best: dict[UUID, tuple[Standing, _Due]] = {}
     for each in kept:
         standing, id_ = each.standing, each.row["id"]
@@ -313,6 +324,8 @@ async def _end(connection: Connection[Record], kept: Sequence[_Due]) -> None:
     if not best:
         return
     least, greatest = min(best), max(best)
+    before = await connection.fetch(statement("receipts_before"), list(best), least, greatest)
+    statuses = {row["id"]: row["status"] for row in before}
     rows = await connection.fetch(
         statement("receipts_end"),
         list(best),
@@ -329,6 +342,8 @@ async def _end(connection: Connection[Record], kept: Sequence[_Due]) -> None:
     if rows:
         ended = [row["id"] for row in rows]
         await connection.fetch(statement("receipts_end_undo"), ended, least, greatest)
+        changed = [id_ for id_ in ended if best[id_][0].status != statuses.get(id_)]
+        await connection.fetch(events.statement("receipts_ended", 3), changed, least, greatest)
 
 
 def _is_orphan(due: _Due) -> bool:
@@ -349,8 +364,8 @@ def _topic_of(due: _Due) -> str:
 
 @asynccontextmanager
 async def open_receipts(
-    settings: ConnectionSettings, rules: MatchingRules
+    settings: ConnectionSettings, rules: MatchingRules, *, events: EventWriting = WRITE_EVENTS
 ) -> AsyncIterator[tuple[PostgresReceiptStore, PostgresReceiptMatching]]:
     """Yield the store of receipts and their matching, on a connection each."""
     async with open_connections(settings, [{}, SEARCH_SETTINGS]) as (adding, matching):
-        yield PostgresReceiptStore(adding), PostgresReceiptMatching(matching, rules)
+        yield PostgresReceiptStore(adding), PostgresReceiptMatching(matching, rules, events)

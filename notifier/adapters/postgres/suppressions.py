@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.domain.credentials import Mode
     from notifier.domain.lookups import LookupHasher
     from notifier.domain.suppressions import NewSuppression, SuppressionScope
+    from notifier.domain.tenants import TenantId
     from notifier.domain.unsubscribing import Unsubscribe
     from notifier.ports.keys import Author
     from notifier.ports.suppressions import SuppressionFilter
@@ -105,7 +107,7 @@ class PostgresSuppressions:
                 [None for _ in unique],
             )
             await add_action(connection, _added(scope, rows, author))
-            await self._announce(connection, scope, rows)
+            await announce_suppressions(self._events, connection, scope.tenant, scope.mode, rows)
         await self._wait_until_known()
         added = {
             (row["hash"], row["channel"], row["topic"]): AddedSuppression(
@@ -188,32 +190,12 @@ class PostgresSuppressions:
                 [None],
                 [wish.notification],
             )
-            await self._announce(connection, wish.scope, [row])
+            await announce_suppressions(
+                self._events, connection, wish.scope.tenant, wish.scope.mode, [row]
+            )
         await self._wait_until_known()
         id_: UUID = row["id"]
         return id_
-
-    async def _announce(
-        self, connection: Connection[Record], scope: SuppressionScope, rows: Sequence[Record]
-    ) -> None:
-        """Write the events of new suppressions. Their recipients are read with the events."""
-        created = {
-            row["id"]: {
-                "id": row["id"],
-                "recipient": None,
-                **_shown(row),
-                "notification": row["notification"],
-            }
-            for row in rows
-            if row["is_new"]
-        }
-        await self._events.add(
-            connection,
-            EventType.SUPPRESSION_CREATED,
-            created,
-            tenant=scope.tenant,
-            mode=scope.mode,
-        )
 
     async def _recipient_of(self, connection: Connection[Record], wish: Unsubscribe) -> str | None:
         """Return the recipient of the notification, None if it is gone or erased."""
@@ -269,6 +251,30 @@ def _added(scope: SuppressionScope, rows: Sequence[Record], author: Author) -> A
         after=_shown(rows[0]) if is_one else {"count": len(rows)},
         request_id=author.request_id,
     )
+
+
+async def announce_suppressions(
+    events: EventWriting,
+    connection: Connection[Record],
+    tenant: TenantId,
+    mode: Mode,
+    rows: Sequence[Record],
+) -> None:
+    """Write the events of those of these rows of suppressions_add.sql that are new.
+
+    Their recipients are read with the events.
+    """
+    created = {
+        row["id"]: {
+            "id": row["id"],
+            "recipient": None,
+            **_shown(row),
+            "notification": row["notification"],
+        }
+        for row in rows
+        if row["is_new"]
+    }
+    await events.add(connection, EventType.SUPPRESSION_CREATED, created, tenant=tenant, mode=mode)
 
 
 def _shown(row: Record) -> Mapping[str, object]:

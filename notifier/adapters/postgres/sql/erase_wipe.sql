@@ -17,6 +17,9 @@ WITH wiped AS (
 ), results AS (
     UPDATE ends SET detail = ''
     WHERE id = ANY (ARRAY(SELECT id FROM wiped)) AND id BETWEEN $2 AND $3 AND detail <> ''
+), reported AS (
+    UPDATE receipts SET detail = ''
+    WHERE id = ANY (ARRAY(SELECT id FROM wiped)) AND id BETWEEN $2 AND $3 AND detail <> ''
 ), unparked AS (
     DELETE FROM parked WHERE id = ANY (ARRAY(SELECT id FROM wiped))
 )
