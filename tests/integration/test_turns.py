@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from notifier.delivery.cursor import QueueCursor
 from notifier.delivery.publish_window import MIN_WINDOW
 from notifier.delivery.relay import Relay
 from notifier.domain.due import BEGINNING, DueClass, Position
-from notifier.domain.errors import StoreRefused
+from notifier.domain.errors import StoreRefused, StoreUnavailable
 from notifier.domain.features import TURNS
 from notifier.domain.notification import NewNotification, Status
 from notifier.domain.tenants import TenantId
@@ -120,6 +121,21 @@ async def test_a_turn_is_noted_before_the_first_row_is_stored_in_it(
     with pytest.raises(StoreRefused):
         await stored_in_turn(store, 1)
     assert await connection.fetchval("SELECT count(*) FROM live") == 0
+
+
+async def test_a_turn_that_a_failover_lost_is_noted_again(
+    store: PostgresStore, connection: Connection
+) -> None:
+    await stored_in_turn(store, 1)
+    await connection.execute("DELETE FROM turns")
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with contextlib.suppress(StoreUnavailable):  # the connection may not be known to be closed
+        await stored_in_turn(store, 1)
+    await stored_in_turn(store, 1)
+    assert await connection.fetchval("SELECT array_agg(turn) FROM turns") == [OF_A]
 
 
 async def test_the_rows_of_a_small_tenant_do_not_wait_for_those_of_a_large_one(
