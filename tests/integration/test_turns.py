@@ -364,3 +364,20 @@ async def test_the_progress_of_many_turns_is_divided_once(
     plan = json.loads(row[0])[0]["Plan"]
     probes = len(queues) * ALL_TURNS * len(DueClass) * 2
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 4 * probes
+
+
+async def test_each_turn_to_be_moved_is_found_by_its_queue(store: PostgresStore) -> None:
+    """Otherwise it would read the index entries of all other queues."""
+    async with store._connections.maintenance.acquire() as session:
+        [row] = await session.fetch(
+            "EXPLAIN (FORMAT JSON) " + statement("turns_return").replace("$1", "5000")
+        )
+    nodes, found = [json.loads(row[0])[0]["Plan"]], []
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", ())
+        if node.get("Index Name") == "live_due":
+            found.append(node)
+    assert len(found) == 1
+    assert "queue = " in found[0]["Index Cond"]
+    assert "Filter" not in found[0]
