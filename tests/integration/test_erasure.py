@@ -431,6 +431,29 @@ async def test_a_file_of_a_fallback_that_waits_is_not_removed(
         await connection.execute("UPDATE fallbacks SET look_at = NULL, submit = NULL")
 
 
+async def test_a_schedule_whose_fallback_is_for_the_recipient_is_deleted(
+    db: Opened, database_url: str, connection: Connection
+) -> None:
+    submit = {"channel": "sms", "recipient": "+15005550006", "content": {"body": "text"}}
+    fallback = {"channel": "email", "recipient": WHO, "after_s": 60, "content": {"body": "text"}}
+    other = fallback | {"recipient": "eve@example.com"}
+    async with open_schedules(ConnectionSettings(url=database_url), ()) as (schedules, _):
+        for second in (fallback, other):
+            document = submit | {"fallback": second}
+            schedule = NewSchedule(
+                cron=Cron("0 9 * * *", "UTC"),
+                notification=json.dumps(document).encode(),
+                needs=frozenset(document),
+                blobs=(),
+                note="",
+                is_paused=False,
+            )
+            await schedules.create(ScheduleScope(DEFAULT_TENANT, Mode.LIVE), schedule, ADA)
+    await erased(db)
+    [left] = await connection.fetch("SELECT notification FROM schedules")
+    assert json.loads(left["notification"])["fallback"] == other
+
+
 def with_files(item: NewNotification, *blobs: Any) -> NewNotification:
     content = {"body": SECRET, "attachments": [{"blob": blob} for blob in blobs]}
     return replace(

@@ -305,10 +305,14 @@ async def _erase_schedules(
 
 
 def _submits_to(notification: bytes, hasher: LookupHasher, scope: Scope) -> bool:
+    """Whether a stored submit, or the fallback in it, is to an erased recipient."""
     submit = _decoded(notification)
-    channels = scope.erasure.channels
-    return (not channels or submit.get("channel") in channels) and names_recipient(
-        hasher, scope.erasure, submit.get("recipient")
+    fallback = submit.get("fallback")
+    return any(
+        (not scope.erasure.channels or each.get("channel") in scope.erasure.channels)
+        and names_recipient(hasher, scope.erasure, each.get("recipient"))
+        for each in (submit, fallback)
+        if isinstance(each, dict)
     )
 
 
