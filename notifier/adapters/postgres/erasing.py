@@ -22,6 +22,7 @@ from notifier.domain.credentials import Mode
 from notifier.domain.erasure import (
     Erasure,
     all_metadata_keys,
+    erased_recipient,
     erasure_hash,
     names_recipient,
     without_recipients,
@@ -362,13 +363,13 @@ async def _erase_receipts(
             statement("erase_receipts_read"), operation.created_at, *after, MAX_READ
         )
         of_recipient = [
-            (row["provider"], row["key"])
+            (row["provider"], row["key"], erased_recipient(hasher, row["recipient"]))
             for row in rows
             if names_recipient(hasher, scope.erasure, row["recipient"])
         ]
         if of_recipient:
-            providers, keys = zip(*of_recipient, strict=True)
-            await connection.execute(statement("erase_receipts"), providers, keys)
+            columns = zip(*of_recipient, strict=True)
+            await connection.execute(statement("erase_receipts"), *columns)
         if len(rows) < MAX_READ:
             return
         after = rows[-1]["provider"], rows[-1]["key"]
