@@ -345,7 +345,11 @@ async def _erase_fallbacks(
             after,
             MAX_READ,
         )
-        of_recipient = [row["id"] for row in rows if _submits_to(row["submit"], hasher, scope)]
+        of_recipient = [
+            row["id"]
+            for row in rows
+            if row["is_concerned"] and _submits_to(row["submit"] or b"", hasher, scope)
+        ]
         if of_recipient:
             await connection.execute(statement("erase_fallbacks"), of_recipient)
         if len(rows) < MAX_READ:
