@@ -276,9 +276,9 @@ def test_the_fields_of_a_notification_of_any_shape_are_found() -> None:
     document = {
         "content": {"subject": "", "attachments": [{"filename": "a"}, {"blob": "b", "later": 1}]},
         "metadata": {"anything": 1},
-        "fallback": {"after_s": 5},
+        "later": {"after_s": 5},
     }
-    assert fields_of(document) - KNOWN_FIELDS == {"fallback", "content.attachments.later"}
+    assert fields_of(document) - KNOWN_FIELDS == {"later", "content.attachments.later"}
     assert fields_of({"content": None}) == {"content"}
 
 

@@ -175,8 +175,8 @@ async def test_a_content_of_a_later_version_waits_for_a_worker_of_that_version(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{", b'{"a":"\xff"}', b'{"a":' * 10_000 + b"1" + b"}" * 10_000],
-    ids=["empty", "no object", "cut off", "no text", "nested too deeply"],
+    [b"[]", b"{", b'{"a":"\xff"}', b'{"a":' * 10_000 + b"1" + b"}" * 10_000],
+    ids=["no object", "cut off", "no text", "nested too deeply"],
 )
 async def test_content_that_cannot_be_read_is_refused_without_a_call(
     database_url: str, content: bytes

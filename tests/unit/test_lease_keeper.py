@@ -251,7 +251,7 @@ def test_the_leases_of_a_frozen_worker_are_taken_over_and_it_learns_so() -> None
             async with world.running() as ben:
                 await asyncio.sleep(1)
                 ann.store.thawed.clear()
-                await asyncio.sleep(3.5)
+                await asyncio.sleep(4.5)
                 assert ben.keeper.held()[EMAIL_HIGH].progress == PROGRESS
                 ben.keeper.retire()
                 with capture_logs() as logs:
