@@ -17,6 +17,7 @@ from notifier.adapters.postgres.operations import open_operations
 from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.schedules import PostgresScheduleRuns, open_schedules
 from notifier.adapters.postgres.suppressions import open_suppressions
+from notifier.adapters.postgres.webhooks import open_webhooks
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.auth.keyring import Keyring
@@ -26,7 +27,7 @@ from notifier.api.events.feed import EventFeed
 from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.routes.events import EventSources
-from notifier.api.rules import AddressKind, ApiRules, ChannelRules
+from notifier.api.rules import AddressKind, ApiRules, ChannelRules, WebhookRules
 from notifier.api.schedules.fields import KNOWN_FIELDS
 from notifier.api.schedules.submitting import ScheduledSubmits
 from notifier.api.submission.preparing import SubmitPreparation
@@ -34,6 +35,7 @@ from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.templating.filling import TemplateFilling
 from notifier.app.process import Process, connection_settings, event_writing, lookup_rules
 from notifier.app.queue_rules import explained_rules
+from notifier.app.webhooks import call_ttl
 from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
@@ -107,6 +109,7 @@ async def open_api(
         ) as operations,
         open_schedules(connection_settings(settings), KNOWN_FIELDS) as (schedules, runs),
         _event_sources(process) as events,
+        open_webhooks(connection_settings(settings), events=event_writing(settings)) as webhooks,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -158,6 +161,7 @@ async def open_api(
             operations=operations,
             schedules=schedules,
             events=events,
+            webhooks=None if events is None else webhooks,
         )
         # A run that the stop cuts off is repeated by another process.
         runner = _schedule_runner(process, runs, accept, auth)
@@ -290,6 +294,11 @@ def api_rules(settings: Settings) -> ApiRules:
         allowed_headers=settings.content.allowed_headers,
         sms_prefixes=settings.limits.sms_prefixes,
         lookups=lookup_rules(settings),
+        webhooks=WebhookRules(
+            allow_http=settings.webhooks.allow_http,
+            allow_private=settings.webhooks.allow_private,
+            ttl=call_ttl(settings),
+        ),
         public_url=settings.api.public_url,
         trusted_proxies=settings.api.trusted_proxies,
         host=settings.api.host,

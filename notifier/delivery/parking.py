@@ -9,6 +9,7 @@ import structlog
 
 from notifier.delivery.group_commit import GroupCommit
 from notifier.domain.errors import StoreRejected
+from notifier.domain.holds import Parking
 from notifier.ports.store import ParkRequest
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from notifier.delivery.release import Releases
-    from notifier.domain.holds import Holds, Parking
+    from notifier.domain.holds import Holds
     from notifier.ports.attempts import ClaimedRow
     from notifier.ports.observer import AttemptObserver
     from notifier.ports.store import AttemptStore, ClaimRequest
@@ -69,6 +70,13 @@ class ParkingLot:
         if held:
             await self._park(held)
         return free
+
+    async def park(self, row: ClaimedRow, after_s: float) -> None:
+        """Park a row that no hold concerns, until its provider may be called for it.
+
+        It is settled once that is confirmed. Cancelled, it leaves the row in flight.
+        """
+        await self._park([(row, Parking(after_s, None))])
 
     async def _park(self, held: Sequence[tuple[ClaimedRow, Parking]]) -> None:
         writes = [(row, self._batches.put(_request(row, parking))) for row, parking in held]

@@ -19,6 +19,11 @@ SUPPRESSED_COPIES: Final = "suppressed_copies"
 HOLDS: Final = "holds"
 """To park what a pause of its tenant or quiet hours hold. It needs no part of a content."""
 
+WEBHOOKS: Final = "webhooks"
+"""To call webhooks. A worker without it does not know their channel."""
+WEBHOOK_EVENT: Final = "event"
+"""The part of a stored content that is the event of a call of a webhook."""
+
 FEATURES: Final[Mapping[str, Collection[str]]] = {
     "recipient_name": ("recipient_name",),
     "sender": ("from", "reply_to"),
@@ -28,6 +33,7 @@ FEATURES: Final[Mapping[str, Collection[str]]] = {
     "mime": ("mime",),
     "time_zone": ("time_zone",),
     HOLDS: (),
+    WEBHOOKS: (WEBHOOK_EVENT,),
     "templates": ("template", "locale", "template_id", "template_channel", "variables"),
 }
 """Every feature of this version, and the parts of a stored content that need it.

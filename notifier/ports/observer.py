@@ -261,6 +261,26 @@ class EventObserver(Protocol):
         ...
 
 
+class WebhookObserver(Protocol):
+    """What webhooks report."""
+
+    def webhook_calls_stored(self, count: int) -> None:
+        """Report calls that events were turned into."""
+        ...
+
+    def webhook_lag(self, seconds: float) -> None:
+        """Report how long ago the first event was written that was just turned into calls."""
+        ...
+
+    def webhook_calls_expired(self, count: int) -> None:
+        """Report calls that expire because too many wait for their webhook."""
+        ...
+
+    def webhook_disabled(self, reason: str) -> None:
+        """Report a webhook that was disabled because of its calls."""
+        ...
+
+
 class LoopObserver(Protocol):
     """What the watch of the event loop reports."""
 
@@ -286,6 +306,7 @@ class Observer(
     ConfigurationObserver,
     ScheduleObserver,
     EventObserver,
+    WebhookObserver,
     LoopObserver,
     Protocol,
 ):

@@ -80,6 +80,7 @@ from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
 from tests.memory_schedules import MemorySchedules
 from tests.memory_suppressions import MemorySuppressions
+from tests.memory_webhooks import MemoryWebhooks
 from tests.unit.fakes_operations import MemoryOperations
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
@@ -562,6 +563,7 @@ def make_api(
     suppressions: MemorySuppressions | None = None,
     operations: MemoryOperations | None = None,
     schedules: MemorySchedules | None = None,
+    webhooks: MemoryWebhooks | None = None,
     events: EventSources | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
@@ -591,6 +593,7 @@ def make_api(
         operations=operations,
         schedules=schedules or MemorySchedules(),
         events=events,
+        webhooks=webhooks or MemoryWebhooks(),
     )
 
 

@@ -49,6 +49,8 @@ TABLES: Final = (
     "retries",
     "schedules",
     "event_batches",
+    "webhooks",
+    "webhook_fanout",
 )
 FUNCTIONS: Final = (
     "ensure_days(integer)",

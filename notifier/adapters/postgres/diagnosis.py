@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from notifier.adapters.postgres import (
     blobs,
     controls,
+    events,
     heartbeat,
     key_rates,
     keys,
@@ -22,6 +23,7 @@ from notifier.adapters.postgres import (
     store,
     suppressions,
     templates,
+    webhooks,
 )
 from notifier.domain.breaker import NEEDS_A_PERSON
 from notifier.domain.controls import BreakerState, ScopeKind, is_configured
@@ -85,11 +87,13 @@ _CONNECTIONS_OF_AN_API: Final = (
     + suppressions.CONNECTIONS
     + operations.CONNECTIONS
     + schedules.CONNECTIONS
+    + webhooks.CONNECTIONS
 )
+_CONNECTIONS_OF_A_WORKER: Final = rates.CONNECTIONS + webhooks.CALL_CONNECTIONS + events.CONNECTIONS
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
-    "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS,
-    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + rates.CONNECTIONS,
+    "worker": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_A_WORKER,
+    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + _CONNECTIONS_OF_A_WORKER,
 }
 """How many connections a process of each kind opens at most."""
 

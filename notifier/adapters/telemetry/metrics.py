@@ -25,6 +25,7 @@ from notifier.adapters.telemetry.provider_metrics import ProviderMetrics
 from notifier.adapters.telemetry.queue_metrics import QueueMetrics
 from notifier.adapters.telemetry.schedule_metrics import ScheduleMetrics
 from notifier.adapters.telemetry.series import SeriesFactory
+from notifier.adapters.telemetry.webhook_metrics import WebhookMetrics
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 # A `_created` series beside every counter would double the size of a scrape; no panel reads it.
@@ -37,6 +38,7 @@ class Metrics(
     ProviderMetrics,
     ScheduleMetrics,
     EventMetrics,
+    WebhookMetrics,
     ProcessMetrics,
 ):
     """Implements notifier.ports.observer.Observer.
@@ -63,6 +65,7 @@ class Metrics(
         ProviderMetrics.__init__(self, factory, names, channels)
         ScheduleMetrics.__init__(self, factory)
         EventMetrics.__init__(self, factory)
+        WebhookMetrics.__init__(self, factory)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:

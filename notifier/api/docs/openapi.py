@@ -114,6 +114,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "tag": ("Only with one of these tags.", _any_of(_SEARCHED)),
     "recipient": ("Only to one of these recipients.", _any_of(_SEARCHED)),
     "reference": ("Only with one of these ids of a provider.", _any_of(_SEARCHED)),
+    "webhook": ("Only calls of one of these webhooks.", _any_of(_ID)),
     "q": (
         "An id; a recipient or a provider's id, if the settings have lookups of them.",
         _ID,
@@ -143,6 +144,9 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
             "Parts of the answer that are left out otherwise. They need the scope `operate`.",
             _any_of(_one_of(["notification"])),
         ),
+    },
+    "webhooks": {
+        "webhook": ("The id of the webhook.", _ID),
     },
     "events": {
         "type": (

@@ -19,6 +19,14 @@ COMMENT: Final = b":\n\n"
 _ENCODER: Final = msgspec.json.Encoder()
 
 
+class JsonEvents:
+    """Implements ports.webhooks.EventEncoder."""
+
+    def encode(self, event: events.Event) -> bytes:
+        """Returns the JSON document of an event, as streams and pages have it."""
+        return _ENCODER.encode(Event.of(event))
+
+
 def frame_of(read: ReadEvent) -> bytes:
     """Returns an event of a stream (server-sent events); its id is the cursor."""
     document = _ENCODER.encode(Event.of(read.event))
