@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FANOUT_INTERVAL_S: Final = 0.2
 TAKE_INTERVAL_S: Final = 2.0
-"""How often a process asks whether there are webhooks, and whether it may turn events into calls."""
+"""How often a process asks whether there are webhooks, and whether it is its turn."""
 HOLD_S: Final = 10.0
 """After the death of the process that does it another one begins after this time."""
 MAX_READ: Final = 250

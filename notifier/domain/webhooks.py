@@ -74,7 +74,7 @@ class DisabledReason(StrEnum):
 
 
 class WebhookScope(NamedTuple):
-    """Whose webhooks: those of one tenant, of live or test notifications. None: the deployment's."""
+    """Whose webhooks: of one tenant (None: of the deployment), of live or test notifications."""
 
     tenant: TenantId | None
     mode: Mode

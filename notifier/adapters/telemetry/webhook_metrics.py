@@ -44,4 +44,4 @@ class WebhookMetrics:
         self._webhook_expired.inc(count)
 
     def webhook_disabled(self, reason: str) -> None:
-        self._webhooks_disabled[reason].inc()
+        self._webhooks_disabled[DisabledReason(reason)].inc()
