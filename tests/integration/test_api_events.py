@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,18 +17,29 @@ from msgspec.structs import replace
 
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.events import open_events
+from notifier.adapters.postgres.key_rates import open_key_rates
+from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.store import PostgresStore, open_store
+from notifier.api.auth.gate import KeyAuth
+from notifier.api.auth.keyring import Keyring
+from notifier.api.auth.rates import KeyRates
+from notifier.api.auth.sessions import Sessions
 from notifier.api.events import feed as feed_module
 from notifier.api.events import stream
 from notifier.api.events.feed import EventFeed
 from notifier.api.routes.events import EventSources
+from notifier.domain.credentials import ENTROPY_BYTES, Credential, Mode, new_credential
 from notifier.domain.event_cursor import decode_cursor, encode_cursor
+from notifier.domain.keys import Key, KeyScope, NewKey
 from notifier.domain.notification import Status
 from notifier.domain.tenants import TenantId
+from notifier.lifecycle import background_task
+from notifier.ports.keys import Author
 from tests.builders import a_notification, a_result, worker_id
 from tests.live_rows import claimed
 from tests.unit.fakes_api import MemoryStore, make_api, open_client
 
+ADA: Final = Author(actor="cli:ada@desk")
 EVENTS: Final = "/v1/events"
 LOGS: Final = "/v1/logs"
 SHOP, BANK = TenantId("shop"), TenantId("bank")
@@ -84,13 +96,13 @@ class Api:
         ) as response:
             assert response.status == 200, await response.text()
             assert response.headers["Content-Type"] == "text/event-stream"
-            assert await response.content.readuntil(b"\n\n") == b":\n\n"
+            assert (await response.content.readuntil(b"\n\n")).startswith(b":")
             yield frames(response)
 
 
 async def frames(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Document]]:
     while frame := await response.content.readuntil(b"\n\n"):
-        if frame == b":\n\n":
+        if frame.startswith(b":"):
             continue
         fields = dict(line.split(": ", 1) for line in frame.decode().strip().split("\n"))
         document = json.loads(fields["data"])
@@ -275,6 +287,14 @@ async def test_a_stream_that_resumes_while_events_are_written_misses_and_repeats
     assert received == sent
 
 
+async def test_line_breaks_in_metadata_do_not_end_a_frame(api: Api) -> None:
+    metadata = b'{"a":\n\n"data: 1",\r\n"event"\n:2}'
+    async with api.stream() as frames:
+        await api.send(metadata=metadata)
+        [document] = await take(frames, 1)
+    assert document["data"]["notification"]["metadata"] == {"a": "data: 1", "event": 2}
+
+
 async def test_streams_share_what_is_read_and_end_at_the_stop(api: Api) -> None:
     async with api.stream("?tag=a") as some, api.stream() as all_:
         assert api.observer.streams == 2
@@ -325,8 +345,12 @@ async def test_a_cursor_of_another_history_is_gone(api: Api) -> None:
 async def test_a_silent_stream_has_comments(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "COMMENT_INTERVAL_S", 0.0)
     async with api.client.get(EVENTS, headers=STREAM) as response:
-        for _ in range(2):
-            assert await response.content.readuntil(b"\n\n") == b":\n\n"
+        comments = [await response.content.readuntil(b"\n\n") for _ in range(2)]
+    ids = [comment.decode().removeprefix(":\nid: ").strip() for comment in comments]
+    sent = await api.send()
+    for id_ in ids:
+        async with api.stream(**{"Last-Event-ID": id_}) as frames:
+            assert ids_in(await take(frames, 1)) == sent
 
 
 async def test_a_head_request_does_not_stream(api: Api) -> None:
@@ -340,3 +364,85 @@ async def test_events_that_are_switched_off_are_not_found() -> None:
         for path in (EVENTS, LOGS):
             async with client.get(path) as response:
                 assert response.status == 404
+
+
+@pytest.fixture
+async def keyed(database_url: str) -> AsyncIterator[tuple[Api, PostgresKeys, Keyring]]:
+    """An API that asks for keys, and what makes and reads them."""
+    settings = ConnectionSettings(url=database_url)
+    async with open_keys(settings) as keys, open_key_rates(settings) as rates:
+        keyring = Keyring(keys)
+        auth = KeyAuth(
+            keyring=keyring,
+            rates=KeyRates(rates, deadline_s=5.0),
+            sessions=Sessions(keys, session_s=600.0),
+        )
+        for tenant in (SHOP, BANK):
+            await keys.put_tenant(tenant, note="", author=ADA)
+        async with (
+            background_task(keyring, "keys"),
+            open_api(database_url, access=keys, auth=auth) as api,
+        ):
+            yield api, keys, keyring
+
+
+async def key_of(keys: PostgresKeys, tenant: TenantId | None, mode: Mode = Mode.LIVE) -> Credential:
+    credential = new_credential(mode, os.urandom(ENTROPY_BYTES))
+    new = NewKey(
+        tenant=tenant, mode=mode, scopes=(KeyScope.READ,), rate_per_s=None, expires_at=None
+    )
+    assert isinstance(await keys.create(new, credential, ADA), Key)
+    return credential
+
+
+def bearer(key: Credential) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key.text}"}
+
+
+async def test_a_key_gets_the_events_of_its_tenant_and_mode_alone(
+    keyed: tuple[Api, PostgresKeys, Keyring],
+) -> None:
+    api, keys, _ = keyed
+    shop, bank = await key_of(keys, SHOP), await key_of(keys, BANK)
+    test, deployment = await key_of(keys, SHOP, Mode.TEST), await key_of(keys, None)
+    async with api.stream(**bearer(bank)) as frames:
+        [of_shop] = await api.send(tenant=SHOP)
+        [of_test] = await api.send(tenant=SHOP, test_channel="email")
+        [of_bank] = await api.send(tenant=BANK)
+        assert ids_in(await take(frames, 1)) == [of_bank]
+    seen = {
+        key: ids_in((await api.get(EVENTS, headers=bearer(key)))[1]["items"])
+        for key in (shop, bank, test, deployment)
+    }
+    assert seen == {
+        shop: [of_shop],
+        bank: [of_bank],
+        test: [of_test],
+        deployment: [of_shop, of_bank],
+    }
+    for path in (EVENTS, LOGS):
+        _, page = await api.get(f"{EVENTS}?tenant=shop", headers=bearer(deployment))
+        assert ids_in(page["items"]) == [of_shop]
+        status, problem = await api.get(f"{path}?tenant=shop", headers=bearer(bank))
+        assert (status, problem["errors"][0]["field"]) == (400, "?tenant")
+        status, problem = await api.get(f"{path}?mode=live", headers=bearer(test))
+        assert (status, problem["errors"][0]["field"]) == (400, "?mode")
+    _, page = await api.get(f"{EVENTS}?notification={of_shop}", headers=bearer(bank))
+    assert page["items"] == []
+    async with api.client.get(LOGS, headers=bearer(bank)) as response:
+        text = await response.text()
+        assert (of_bank in text, of_shop in text, of_test in text) == (True, False, False)
+
+
+async def test_a_stream_ends_when_its_key_is_revoked(
+    keyed: tuple[Api, PostgresKeys, Keyring],
+) -> None:
+    api, keys, keyring = keyed
+    revoked, other = await key_of(keys, SHOP), await key_of(keys, SHOP)
+    async with api.stream(**bearer(revoked)) as ended, api.stream(**bearer(other)) as going_on:
+        assert await keys.revoke(revoked.id, ADA, tenant=None)
+        await keyring.read()
+        with pytest.raises((StopAsyncIteration, asyncio.IncompleteReadError)):
+            await anext(ended)
+        sent = await api.send(tenant=SHOP)
+        assert ids_in(await take(going_on, 1)) == sent

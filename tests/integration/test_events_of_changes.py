@@ -58,7 +58,7 @@ async def documents_of(
     """Return type, tenant and what is shown of each event after a cursor."""
     page = await events.read(cursor, 100)
     assert isinstance(page, EventPage)
-    shown = []
+    shown: list[tuple[str, str | None, dict[str, Any]]] = []
     for event in (read.event for read in page.events):
         [(name, fields)] = json.loads(event.document).items()
         assert name == event.type.partition(".")[0]

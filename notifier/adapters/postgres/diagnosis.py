@@ -87,6 +87,7 @@ _CONNECTIONS_OF_AN_API: Final = (
     + suppressions.CONNECTIONS
     + operations.CONNECTIONS
     + schedules.CONNECTIONS
+    + events.CONNECTIONS
     + webhooks.CONNECTIONS
 )
 _CONNECTIONS_OF_A_WORKER: Final = rates.CONNECTIONS + webhooks.CALL_CONNECTIONS + events.CONNECTIONS

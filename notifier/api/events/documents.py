@@ -82,11 +82,13 @@ class EventPage(msgspec.Struct):
     """Events in the order in which they were committed.
 
     `next_cursor` is never null: with it the next page has what happened meanwhile. A page may be
-    shorter than the limit, even empty, if few events match.
+    shorter than the limit, even empty, if few events match; `has_more` says whether there may be
+    more already.
     """
 
     items: Sequence[Event]
     next_cursor: str
+    has_more: bool
 
 
 def _data(event: events.Event) -> bytes:

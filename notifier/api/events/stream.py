@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from notifier.api.events.encoding import COMMENT, frame_of
+from notifier.api.events.encoding import comment_of, frame_of
 from notifier.api.http.raw_response import added_headers
 from notifier.api.http.request_id import HEADER, request_id
 from notifier.domain.errors import Overloaded, StoreError, StoreUnavailable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from notifier.api.auth.access import Principal
     from notifier.api.auth.gate import Gate
     from notifier.api.events.feed import EventFeed, Subscription
+    from notifier.domain.event_cursor import EventCursor
     from notifier.domain.events import EventFilter
     from notifier.ports.events import EventReader
 
@@ -103,53 +104,64 @@ class EventStream:
             raise Overloaded("this process stops")
 
     async def _write(self, subscription: Subscription, send: Send) -> None:
-        await self._send(send, [COMMENT])  # the reader learns that it is connected
         with suppress(StoreError):  # the reader resumes
             async for frames in self._frames(subscription):
                 await self._send(send, frames)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _frames(self, subscription: Subscription) -> AsyncIterator[Iterable[bytes]]:
-        seen = None
-        if self._page is not None:
-            page = self._page
-            while True:
-                yield [frame_of(read) for read in page.events]
-                # What follows is in the subscription, once the page has seen all that was before it.
-                if (
-                    page.is_complete
-                    and subscription.start
-                    and page.cursor.covers(subscription.start)
-                ):
-                    break
-                if page.is_complete:
-                    await asyncio.sleep(CATCH_UP_WAIT_S)
-                following = await self._reader.read(page.cursor, CATCH_UP_LIMIT, self._selection)
-                if isinstance(following, CursorGone) or not self._is_allowed():
-                    return
-                page = following
-            seen = page.cursor
+        """Yield what was missed, then what happens. The first frame says where the reader is."""
+        seen: EventCursor | None = subscription.start
+        if self._page is None:
+            yield [comment_of(seen)]
+        else:
+            yield [comment_of(None)]
+            async for frames, reached in self._missed(self._page, subscription):
+                yield frames
+                seen = reached
         while self._is_allowed():
             fed = await subscription.take(CHECK_INTERVAL_S)
-            yield [
-                each.frame for each in fed if seen is None or not seen.sees(each.read.transaction)
-            ]
-            if not fed and subscription.closed.is_set():
+            if fed:
+                yield [
+                    each.frame
+                    for each in fed
+                    if seen is None or not seen.sees(each.read.transaction)
+                ]
+            elif subscription.closed.is_set():
                 return
+            elif self._clock() - self._sent_at >= COMMENT_INTERVAL_S:
+                present = subscription.reached
+                is_ahead = present is not None and (seen is None or present.covers(seen))
+                yield [comment_of(present if is_ahead else None)]
+
+    async def _missed(
+        self, page: EventPage, subscription: Subscription
+    ) -> AsyncIterator[tuple[Iterable[bytes], EventCursor]]:
+        """Yield pages until they have all that was before the subscription."""
+        while True:
+            yield [frame_of(read) for read in page.events], page.cursor
+            start = subscription.start
+            if page.is_complete and start is not None and page.cursor.covers(start):
+                return
+            if page.is_complete:
+                await asyncio.sleep(CATCH_UP_WAIT_S)
+            following = await self._reader.read(page.cursor, CATCH_UP_LIMIT, self._selection)
+            if isinstance(following, CursorGone) or not self._is_allowed():
+                subscription.close()
+                return
+            page = following
 
     def _is_allowed(self) -> bool:
         return self._gate.still_admits(self._principal)
 
     async def _send(self, send: Send, frames: Iterable[bytes]) -> None:
-        """Write frames in pieces, and a comment if nothing was written for a while."""
+        """Write frames in pieces of a bounded size."""
         piece = bytearray()
         for frame in frames:
             piece += frame
             if len(piece) >= MAX_WRITE_BYTES:
                 await self._send_piece(send, bytes(piece))
                 piece.clear()
-        if not piece and self._clock() - self._sent_at >= COMMENT_INTERVAL_S:
-            piece += COMMENT
         if piece:
             await self._send_piece(send, bytes(piece))
 

@@ -74,9 +74,10 @@ class EventRoutes:
         found, next_cursor = [read.event for read in page.events], encode_cursor(page.cursor)
         if accepted == TEXT:
             following = (NEXT_CURSOR.lower().encode(), next_cursor.encode())
-            return _lines(map(line_of, found), following)
+            return _lines(map(line_of, map(Event.of, found)), following)
         return json_response(
-            EventPage([Event.of(event) for event in found], next_cursor), headers=(_VARY,)
+            EventPage(list(map(Event.of, found)), next_cursor, not page.is_complete),
+            headers=(_VARY,),
         )
 
     async def read_logs(self, request: Request[Any, Any, Any]) -> ASGIApp:
@@ -85,7 +86,7 @@ class EventRoutes:
         selection = _selection(request, values)
         async with deadline(self._deadline_s):
             found = await reader.last(values.get("limit", DEFAULT_LIMIT), selection)
-        return _lines(map(line_of, found))
+        return _lines(map(line_of, map(Event.of, found)))
 
     async def _stream(
         self,
