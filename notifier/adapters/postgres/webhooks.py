@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 1
 """How many connections `open_webhooks` opens."""
-CALL_CONNECTIONS: Final = 2
-"""How many connections `open_webhook_calls` opens, the second one when there are webhooks."""
+CALL_CONNECTIONS: Final = 3
+"""How many connections a worker opens for webhooks, all but the first when there are any."""
 MAX_INSERTED: Final = 500
 """Calls that one statement stores."""
 MAX_EXPIRED: Final = 10_000
