@@ -48,9 +48,7 @@ class Receiver:
         name = request.match_info["name"]
         body = await request.read()
         headers = {key.lower(): value for key, value in request.headers.items()}
-        self.received[name].append(
-            Received(headers, body, asyncio.get_running_loop().time())
-        )
+        self.received[name].append(Received(headers, body, asyncio.get_running_loop().time()))
         self.running[name] += 1
         self.most_running[name] = max(self.most_running[name], self.running[name])
         try:
