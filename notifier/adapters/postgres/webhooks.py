@@ -209,7 +209,7 @@ class PostgresFanout:
 
     async def expire_surplus(self, most: int) -> int:
         (row,) = await self._counting.fetch(
-            statement("webhook_calls_waiting"), str(WEBHOOK_QUEUE), most + 1
+            statement("webhook_calls_waiting"), str(WEBHOOK_QUEUE)
         )
         if row["waiting"] <= most:
             return 0

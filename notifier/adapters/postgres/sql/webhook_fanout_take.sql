@@ -8,7 +8,8 @@ WITH oldest AS MATERIALIZED (
 )
 UPDATE webhook_fanout f SET
     holder = $1::uuid, held_until = now() + $2::float8 * interval '1 second',
-    cursor = CASE WHEN since IS NOT NULL THEN cursor END
+    cursor = CASE WHEN since IS NOT NULL THEN cursor END,
+    waiting = CASE WHEN since IS NOT NULL THEN waiting ELSE 0 END
 FROM oldest
 WHERE (held_until <= now() OR holder = $1::uuid) AND (since IS NOT NULL OR cursor IS NOT NULL)
 RETURNING f.cursor, since

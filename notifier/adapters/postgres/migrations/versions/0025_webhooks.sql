@@ -27,10 +27,12 @@ CREATE INDEX webhooks_tenant ON webhooks (tenant, mode);
 -- How far events were turned into calls of webhooks, in one row. One process at a time does it.
 --   cursor      of the events (domain/event_cursor.py); null: not begun
 --   holder      the process that does it, until held_until
+--   waiting     how many calls waited or were being made, when they were counted last
 CREATE TABLE webhook_fanout (
     id integer NOT NULL PRIMARY KEY,
     cursor text,
     holder uuid,
-    held_until timestamptz NOT NULL DEFAULT '-infinity'
+    held_until timestamptz NOT NULL DEFAULT '-infinity',
+    waiting bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10, vacuum_truncate = off);
 INSERT INTO webhook_fanout (id) VALUES (1);
