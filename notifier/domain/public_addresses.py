@@ -17,19 +17,22 @@ _REFUSED: Final[Sequence[IpNetwork]] = tuple(
     map(
         ip_network,
         (
+            "100.64.0.0/10",  # shared by providers (RFC 6598)
+            "192.0.0.0/24",  # of the IETF (RFC 6890)
             "192.88.99.0/24",  # relays of 6to4 (RFC 7526)
             "::/96",  # compatible with IPv4, deprecated (RFC 4291 2.5.5.1)
             "::ffff:0:0/96",  # mapped IPv4 (RFC 4291 2.5.5.2)
             "::ffff:0:0:0/96",  # translated IPv4 (RFC 2765)
             "64:ff9b::/96",  # NAT64 (RFC 6052)
             "64:ff9b:1::/48",  # NAT64 of one network (RFC 8215)
-            "2001::/32",  # Teredo (RFC 4380)
+            "100::/64",  # discarded (RFC 6666)
+            "2001::/23",  # of the IETF (RFC 2928), with Teredo (RFC 4380)
             "2002::/16",  # 6to4 (RFC 3056)
             "fec0::/10",  # site-local, deprecated (RFC 3879)
         ),
     )
 )
-"""Networks that `ipaddress` may call global: they contain an IPv4 address, or are deprecated."""
+"""Networks that a version of `ipaddress` may call global although nobody is reached there."""
 
 
 def parse_networks(texts: Sequence[str]) -> Sequence[IpNetwork]:
