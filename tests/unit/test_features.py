@@ -20,6 +20,7 @@ from notifier.domain.features import (
     NO_FEATURES,
     PLAIN_PARTS,
     SUPPRESSED_COPIES,
+    WEBHOOK_EVENT,
     features_of,
 )
 from notifier.domain.holds import TIME_ZONE
@@ -68,6 +69,7 @@ def test_every_part_that_is_stored_is_plain_or_needs_a_feature() -> None:
     """Who adds a part adds it to FEATURES: workers of the version before would leave it out."""
     parts = {field.encode_name for field in msgspec.structs.fields(Content)}
     parts |= {RECIPIENT_NAME, TIME_ZONE, SUPPRESSED_COPIES, *TemplatedContent.__struct_fields__}
+    parts.add(WEBHOOK_EVENT)
     assert parts == PLAIN_PARTS.union(*FEATURES.values())
     assert features_of(parts) == ALL_FEATURES - {HOLDS}
 

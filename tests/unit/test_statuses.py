@@ -82,6 +82,7 @@ OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open", "unanswered"),  # of breakers
     "collapsed",
     "tenant",  # a kind of hold
+    *("enabled", "disabled", "failing", "gone"),  # of webhooks
     *(
         "accepted",
         "ambiguous",
