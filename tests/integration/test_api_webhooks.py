@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from tests.memory_webhooks import MemoryWebhooks
 from tests.unit.fakes_api import MemoryStore, make_api, open_client
 
 PATH: Final = "/v1/webhooks"
+NOW: Final = datetime.now(UTC)
 URL: Final = "https://shop.example.com/hooks"
 SHOP: Final = TenantId("shop")
 
@@ -149,7 +151,7 @@ async def test_nobody_submits_on_the_channel_of_webhooks(
 async def test_a_deployment_key_has_the_webhooks_of_the_deployment_or_of_a_named_tenant(
     store: MemoryStore, webhooks: MemoryWebhooks
 ) -> None:
-    auth, key = memory_auth(KeyScope.OPERATE, tenants=[Tenant(DEFAULT_TENANT), Tenant(SHOP)])
+    auth, key = memory_auth(KeyScope.OPERATE, tenants=[Tenant(id=SHOP, note="", created_at=NOW)])
     headers = {"Authorization": f"Bearer {key.text}"}
     async with open_client(make_api(store, webhooks=webhooks, auth=auth)) as client:
         body = {"url": URL, "events": ["worker.lost"]}

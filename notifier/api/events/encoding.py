@@ -11,6 +11,7 @@ from notifier.api.events.documents import Event, NotificationData
 from notifier.domain.event_cursor import encode_cursor
 
 if TYPE_CHECKING:
+    from notifier.domain import events
     from notifier.domain.event_cursor import EventCursor
     from notifier.ports.events import ReadEvent
 
