@@ -51,7 +51,7 @@ class EventCursor(msgspec.Struct, frozen=True):
         """Whether a reader has seen all that the reader with the other cursor has."""
         return (
             self.beyond >= other.beyond
-            and other.partial == 0
+            and (other.partial == 0 or self.sees(other.partial))
             and not any(
                 number < other.beyond and number not in other.running for number in self.running
             )

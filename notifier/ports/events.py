@@ -55,11 +55,18 @@ class EventReader(Protocol):
         ...
 
     async def read(
-        self, cursor: EventCursor, limit: int, selection: EventFilter | None = None
+        self,
+        cursor: EventCursor,
+        limit: int,
+        selection: EventFilter | None = None,
+        *,
+        until: EventCursor | None = None,
     ) -> EventPage | CursorGone:
         """Return up to `limit` events after a cursor that a filter selects; None: all.
 
-        A read examines a bounded number of events: it may return fewer, or none, before the last.
+        With `until`, which covers the cursor, only what a reader at `until` has seen: the cursor of
+        a complete page is `until` then. A read examines a bounded number of events: it may return
+        fewer, or none, before the last.
         """
         ...
 

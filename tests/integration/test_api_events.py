@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import aiohttp
 import pytest
@@ -36,6 +39,7 @@ from notifier.domain.tenants import TenantId
 from notifier.lifecycle import background_task
 from notifier.ports.keys import Author
 from tests.builders import a_notification, a_result, worker_id
+from tests.integration.test_events import write_late
 from tests.live_rows import claimed
 from tests.unit.fakes_api import MemoryStore, make_api, open_client
 
@@ -285,6 +289,35 @@ async def test_a_stream_that_resumes_while_events_are_written_misses_and_repeats
         group.create_task(write())
         group.create_task(read())
     assert received == sent
+
+
+async def test_streams_that_are_cut_while_transactions_end_late_miss_and_repeat_none(
+    api: Api, database_url: str
+) -> None:
+    written: list[UUID] = []
+    received: list[list[str]] = [[], [], []]
+    is_over = asyncio.Event()
+
+    async def read(number: int) -> None:
+        chance, last = random.Random(number), dict[str, str]()
+        query = "?from=2020-01-01T00:00:00Z"
+        while not (is_over.is_set() and len(received[number]) >= len(written)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0), api.stream(query, **last) as frames:
+                    for _ in range(chance.choice((1, 2, 5, 30))):
+                        id_, document = await anext(frames)
+                        received[number].extend(ids_in([document]))
+                        last = {"Last-Event-ID": id_}
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(len(received)):
+            group.create_task(read(number))
+        async with asyncio.TaskGroup() as writers:
+            for seed in range(4):
+                writers.create_task(write_late(database_url, seed, written))
+        is_over.set()
+    expected = Counter(map(str, written))
+    assert [Counter(each) for each in received] == [expected] * len(received)
 
 
 async def test_line_breaks_in_metadata_do_not_end_a_frame(api: Api) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from msgspec.structs import replace
 
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.event_writing import EventWriting
-from notifier.adapters.postgres.events import PostgresEvents, open_events
+from notifier.adapters.postgres.events import SESSION, PostgresEvents, open_events
+from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.credentials import Mode
 from notifier.domain.event_cursor import EventCursor, decode_cursor, encode_cursor
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 WRITERS = 6
 TRANSACTIONS = 40
 """Of each writer."""
+MOST_EVENTS = WRITERS * TRANSACTIONS * 20
 LIVE = EventFilter(mode=Mode.LIVE)
 WRITE = """
     INSERT INTO event_batches (day, type, ids, claims, tries)
@@ -199,6 +202,7 @@ async def read_and_be_killed(url: str, seed: int, stop: asyncio.Event) -> Sequen
                     ids, cursor = ids[:count], page.events[count - 1].cursor
                     is_last = False
                 found += ids
+                assert len(found) <= 2 * MOST_EVENTS, "events are read again and again"
                 stored = encode_cursor(cursor)
                 if is_last and page.is_complete:
                     return found
@@ -246,6 +250,36 @@ async def test_what_runs_when_a_reader_begins_is_read_when_it_is_committed(
     await writer.close()
     found = [ids_of((await read_on(events, start))[0]) for start in starts]
     assert found == [early + late, early + late, early]
+
+
+async def test_a_read_up_to_another_cursor_has_what_that_has_seen_and_no_more(
+    database_url: str, connection: Connection, events: PostgresEvents
+) -> None:
+    start = await events.now()
+    first, running, second, later = ([new_id()] for _ in range(4))
+    await connection.execute(STORE_SOME, first)
+    await connection.execute(WRITE, first)
+    writer = await asyncpg.connect(database_url)
+    await writer.execute("BEGIN; CREATE TEMP TABLE first (n int)")
+    await connection.execute(STORE_SOME, second)
+    await connection.execute(WRITE, second)
+    until = await events.now()
+    await writer.execute(STORE_SOME, running)
+    await writer.execute(WRITE, running)
+    await writer.execute("COMMIT")
+    await writer.close()
+    await connection.execute(STORE_SOME, later)
+    await connection.execute(WRITE, later)
+    page = await events.read(start, 10, until=until)
+    assert isinstance(page, EventPage)
+    assert ids_of([read.event for read in page.events]) == first + second
+    assert (page.cursor, page.is_complete) == (until, True)
+    one = await events.read(start, 1, until=until)
+    assert isinstance(one, EventPage)
+    rest = await events.read(one.cursor, 10, until=until)
+    assert isinstance(rest, EventPage)
+    assert ids_of([read.event for read in rest.events]) == second
+    assert ids_of((await read_on(events, until))[0]) == running + later
 
 
 async def test_an_event_has_the_same_id_whenever_it_is_read(
@@ -397,3 +431,31 @@ async def test_a_filter_is_applied_to_a_page_and_the_cursor_moves_on(
     rest = await events.read(page.cursor, 1, selection)
     assert isinstance(rest, EventPage)
     assert (rest.events, rest.is_complete) == ([], True)
+
+
+async def test_a_read_looks_up_what_ran_and_reads_on_from_there(connection: Connection) -> None:
+    """Also while a transaction has been open since before thousands of rows, and in old plans."""
+    await connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+    for name, value in SESSION.items():
+        await connection.execute(f"SET {name} = {value}")
+    await connection.execute(
+        """
+        INSERT INTO event_batches (day, xid, type, ids, claims, tries)
+        SELECT (now() AT TIME ZONE 'UTC')::date, n, 'notification.sent', ARRAY[gen_random_uuid()],
+               '{1}', '{1}'
+        FROM generate_series(1, 20000) AS n
+        """
+    )
+    rows = await connection.fetch(
+        "EXPLAIN (ANALYZE, TIMING OFF, BUFFERS) " + statement("events_read"),
+        [5, 9],
+        19_990,
+        0,
+        200,
+        2**63 - 1,
+        [],
+    )
+    plan = "\n".join(row[0] for row in rows)
+    assert "Seq Scan" not in plan, plan
+    filtered = [int(number) for number in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
+    assert sum(filtered) < 100, plan

@@ -42,8 +42,9 @@ _LATE: Final = 1
 _LATER: Final = 2
 """The parts of events_read.sql."""
 _EPOCH_BYTES: Final = 8
+_ALL: Final = 2**63 - 1
 # Each event looks up its notification by the primary key of one partition.
-_SESSION: Final = {
+SESSION: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_sort": "off",
     "enable_bitmapscan": "off",
@@ -90,14 +91,19 @@ class PostgresEvents:
         return bounded(cursor, state.start)
 
     async def read(
-        self, cursor: EventCursor, limit: int, selection: EventFilter | None = None
+        self,
+        cursor: EventCursor,
+        limit: int,
+        selection: EventFilter | None = None,
+        *,
+        until: EventCursor | None = None,
     ) -> EventPage | CursorGone:
         bound = limit if selection is None else max(limit, MAX_EXAMINED)
         async with self._connection.acquire() as connection:
             state = await _state(connection)
             if cursor.epoch != state.seen.epoch or cursor.at < state.kept_from:
                 return CursorGone()
-            read = await _read(connection, cursor)
+            read = await _read(connection, cursor, until)
             if cursor.beyond > read.present.beyond:  # of a time that a restore has undone
                 return CursorGone()
             rows = list(islice(read.rows(), bound + 1))
@@ -146,12 +152,14 @@ class _Read:
     but as much less as a cursor must say. `is_cut`: there are more rows.
     """
 
-    def __init__(self, cursor: EventCursor, found: Sequence[Record]) -> None:
+    def __init__(
+        self, cursor: EventCursor, found: Sequence[Record], until: EventCursor | None
+    ) -> None:
         head = found[0]
         self.present = EventCursor(
             cursor.epoch, head["now"], head["beyond"], tuple(head["running"])
         )
-        self.seen = bounded(self.present, cursor)
+        self.seen = until or bounded(self.present, cursor)
         parts: dict[int, list[Record]] = {_PARTIAL: [], _LATE: [], _LATER: []}
         for row in found:
             if row["xid"] is not None and row["xid"] < self.seen.beyond:
@@ -204,15 +212,22 @@ def _in_order(batch: Record) -> tuple[int, datetime, UUID]:
     return batch["xid"], batch["at"], batch["ids"][0]
 
 
-async def _read(connection: Connection[Record], cursor: EventCursor) -> _Read:
+async def _read(
+    connection: Connection[Record], cursor: EventCursor, until: EventCursor | None
+) -> _Read:
+    running = cursor.running
+    if until is not None:
+        running = tuple(number for number in running if until.sees(number))
     found = await connection.fetch(
         statement("events_read"),
-        list(cursor.running),
+        list(running),
         cursor.beyond,
         cursor.partial,
         MAX_BATCHES,
+        _ALL if until is None else until.beyond,
+        [] if until is None else list(until.running),
     )
-    return _Read(cursor, found)
+    return _Read(cursor, found, until)
 
 
 async def _state(connection: Connection[Record]) -> _State:
@@ -249,5 +264,5 @@ async def _first_since(connection: Connection[Record], at: datetime, beyond: int
 @asynccontextmanager
 async def open_events(settings: ConnectionSettings) -> AsyncIterator[PostgresEvents]:
     """A reader of events on a connection of its own."""
-    async with open_connection(settings, _SESSION) as connection:
+    async with open_connection(settings, SESSION) as connection:
         yield PostgresEvents(connection)

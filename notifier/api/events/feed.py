@@ -87,11 +87,13 @@ class _Chunk:
 class Subscription:
     """What one stream is given. `closed` is set when it gets no more, at a stop or if it is slow.
 
-    `start` is the cursor after which it gets all events; set when `started` is.
+    `start` is the cursor after which it gets all events; set when `started` is. It has seen all
+    that a reader at `after` has, where the stream resumes, which reads what is between them itself.
     """
 
-    def __init__(self, selection: EventFilter, holder: str) -> None:
+    def __init__(self, selection: EventFilter, holder: str, after: EventCursor | None) -> None:
         self.selection = selection
+        self.after = after
         self.holder = holder
         self.start: EventCursor | None = None
         self.reached: EventCursor | None = None
@@ -102,7 +104,9 @@ class Subscription:
         self._has_more = asyncio.Event()
 
     def begin(self, cursor: EventCursor) -> None:
-        """Give it all events after this cursor."""
+        """Give it all events after this cursor, if the stream is not ahead of it."""
+        if self.after is not None and not cursor.covers(self.after):
+            return
         self.start = self.reached = cursor
         self.started.set()
 
@@ -158,16 +162,18 @@ class EventFeed:
         """Of reads that were not complete: how late they are is known at the next complete one."""
 
     @contextmanager
-    def subscribed(self, selection: EventFilter, holder: str) -> Iterator[Subscription]:
-        """A subscription for the duration of the block. `holder` names who has the stream.
+    def subscribed(
+        self, selection: EventFilter, holder: str, after: EventCursor | None = None
+    ) -> Iterator[Subscription]:
+        """A subscription for the duration of the block.
 
-        Raises Overloaded if there are too many.
+        `holder` names who has the stream, `after` where it resumes; None: it begins now. Raises Overloaded if there are too many.
         """
         if self._is_stopped or len(self._subscriptions) >= MAX_STREAMS:
             raise Overloaded(f"this process serves at most {MAX_STREAMS} streams")
         if self._by_holder[holder] >= MAX_STREAMS_OF_KEY:
             raise Overloaded(f"a key may have at most {MAX_STREAMS_OF_KEY} streams of a process")
-        subscription = Subscription(selection, holder)
+        subscription = Subscription(selection, holder, after)
         self._subscriptions.add(subscription)
         self._by_holder[holder] += 1
         self._observer.event_streams_open(len(self._subscriptions))

@@ -11,7 +11,7 @@ from notifier.api.http.raw_response import added_headers
 from notifier.api.http.request_id import HEADER, request_id
 from notifier.domain.errors import Overloaded, StoreError, StoreUnavailable
 from notifier.lifecycle import Clock, uptime_s
-from notifier.ports.events import CursorGone, EventPage
+from notifier.ports.events import CursorGone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -31,7 +31,6 @@ CHECK_INTERVAL_S: Final = 1.0
 END_TIMEOUT_S: Final = 1.0
 """How long a stream that is closed may take to send what it sends."""
 CATCH_UP_LIMIT: Final = 500
-CATCH_UP_WAIT_S: Final = 0.1
 MAX_WRITE_BYTES: Final = 64 * 1024
 _HEADERS: Final = (
     (b"content-type", b"text/event-stream"),
@@ -43,9 +42,9 @@ _HEADERS: Final = (
 class EventStream:
     """An ASGI app that sends events until its reader leaves, its key is revoked, or the stop.
 
-    `page` is the first one after the cursor at which the reader resumes; None: it gets what happens
-    from now on. Before it answers, it raises Overloaded if there are too many streams, and
-    StoreUnavailable if Postgres does not answer within `deadline_s`.
+    `after` is the cursor at which the reader resumes; None: it gets what happens from now on.
+    Before it answers, it raises Overloaded if there are too many streams, and StoreUnavailable if
+    Postgres does not answer within `deadline_s`.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class EventStream:
         gate: Gate,
         principal: Principal,
         selection: EventFilter,
-        page: EventPage | None,
+        after: EventCursor | None,
         deadline_s: float,
         clock: Clock = uptime_s,
     ) -> None:
@@ -65,13 +64,14 @@ class EventStream:
         self._gate = gate
         self._principal = principal
         self._selection = selection
-        self._page = page
+        self._after = after
         self._deadline_s = deadline_s
         self._clock = clock
         self._sent_at = clock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._feed.subscribed(self._selection, self._principal.actor) as subscription:
+        holder = self._principal.actor
+        with self._feed.subscribed(self._selection, holder, self._after) as subscription:
             await self._wait_for_start(subscription)
             start: HTTPResponseStartEvent = {
                 "type": "http.response.start",
@@ -111,45 +111,34 @@ class EventStream:
 
     async def _frames(self, subscription: Subscription) -> AsyncIterator[Iterable[bytes]]:
         """Yield what was missed, then what happens. The first frame says where the reader is."""
-        seen: EventCursor | None = subscription.start
-        if self._page is None:
-            yield [comment_of(seen)]
-        else:
-            yield [comment_of(None)]
-            async for frames, reached in self._missed(self._page, subscription):
-                yield frames
-                seen = reached
+        yield [comment_of(self._after or subscription.start)]
+        async for frames in self._missed(subscription):
+            yield frames
         while self._is_allowed():
             fed = await subscription.take(CHECK_INTERVAL_S)
             if fed:
-                yield [
-                    each.frame
-                    for each in fed
-                    if seen is None or not seen.sees(each.read.transaction)
-                ]
+                yield [each.frame for each in fed]
             elif subscription.closed.is_set():
                 return
             elif self._clock() - self._sent_at >= COMMENT_INTERVAL_S:
-                present = subscription.reached
-                is_ahead = present is not None and (seen is None or present.covers(seen))
-                yield [comment_of(present if is_ahead else None)]
+                yield [comment_of(subscription.reached)]
 
-    async def _missed(
-        self, page: EventPage, subscription: Subscription
-    ) -> AsyncIterator[tuple[Iterable[bytes], EventCursor]]:
-        """Yield pages until they have all that was before the subscription."""
-        while True:
-            yield [frame_of(read) for read in page.events], page.cursor
-            start = subscription.start
-            if page.is_complete and start is not None and page.cursor.covers(start):
-                return
-            if page.is_complete:
-                await asyncio.sleep(CATCH_UP_WAIT_S)
-            following = await self._reader.read(page.cursor, CATCH_UP_LIMIT, self._selection)
-            if isinstance(following, CursorGone) or not self._is_allowed():
+    async def _missed(self, subscription: Subscription) -> AsyncIterator[Iterable[bytes]]:
+        """Yield what is between the reader and the start of the subscription, and no more.
+
+        The ids that follow say then exactly what the reader has.
+        """
+        cursor, start = self._after, subscription.start
+        while cursor is not None and cursor != start:
+            page = await self._reader.read(cursor, CATCH_UP_LIMIT, self._selection, until=start)
+            if isinstance(page, CursorGone) or not self._is_allowed():
                 subscription.close()
                 return
-            page = following
+            cursor = page.cursor
+            if page.events:
+                yield [frame_of(read) for read in page.events]
+            elif self._clock() - self._sent_at >= COMMENT_INTERVAL_S:
+                yield [comment_of(cursor)]
 
     def _is_allowed(self) -> bool:
         return self._gate.still_admits(self._principal)

@@ -97,19 +97,18 @@ class EventRoutes:
         if request.method == "HEAD":
             return RawResponse(200, b"", ((b"content-type", STREAM.encode()), _VARY))
         reader, feed = self._present()
-        page = None
         async with deadline(self._deadline_s):
             if isinstance(cursor, datetime):
                 cursor = await reader.since(cursor)
             if cursor is not None:
-                page = await _read(reader, cursor, DEFAULT_LIMIT, selection)
+                await _read(reader, cursor, 1, selection)  # it may be gone
         return EventStream(
             feed=feed,
             reader=reader,
             gate=self._gate,
             principal=principal_of(request.scope),
             selection=selection,
-            page=page,
+            after=cursor,
             deadline_s=self._deadline_s,
         )
 

@@ -1,7 +1,8 @@
 -- Reads rows of events that a reader has not seen: those of transactions that ran when it read
 -- last, and those of later ones.
 -- Parameters: $1 the transactions that ran, $2 the first one of which it has seen none, $3 the one of
--- which it has seen a part (0: none), $4 how many rows to read at least.
+-- which it has seen a part (0: none), $4 how many rows to read at least, $5 a number and $6 numbers of
+-- later transactions: those from $5 on and those in $6 are left out.
 -- Returns: the snapshot of this read in every row: `beyond` and `running`; rows whose `xid` is not
 -- null: events, in `part` 0 those of $3, in 1 those of $1, in 2 the later ones. Of parts 1 and 2 at
 -- least $4 rows are returned if there are so many, and never a part of a transaction.
@@ -22,7 +23,8 @@ WITH snapshot AS MATERIALIZED (
      ORDER BY xid FETCH FIRST ($4) ROWS WITH TIES)
     UNION ALL
     (SELECT 2, b.* FROM event_batches b
-     WHERE xid >= $2 AND xid < (SELECT beyond FROM present) AND xid <> $3
+     WHERE xid >= $2 AND xid < least($5, (SELECT beyond FROM present)) AND xid <> $3
+       AND xid <> ALL ($6::bigint[])
        AND b.xmin::text::bigint = xid & 4294967295
      ORDER BY xid FETCH FIRST ($4) ROWS WITH TIES)
 )
