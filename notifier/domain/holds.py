@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from notifier.domain.controls import Controls, Pause, Scope, ScopeKind
-from notifier.domain.notification import Claimed, Priority
+from notifier.domain.notification import WEBHOOK_CHANNEL, Claimed, Priority
 from notifier.domain.quiet_hours import EXEMPT, QuietHours
 from notifier.domain.tenants import TenantId, tenant_id
 
@@ -91,6 +91,8 @@ class Holds:
         return Parking(span_s + draw * min(MAX_JITTER_S, JITTER * span_s), scope)
 
     def _quiet(self, claimed: Claimed, now: datetime) -> Sequence[Parking]:
+        if claimed.queue.channel == WEBHOOK_CHANNEL:  # no person is disturbed
+            return ()
         hours = self.quiet_hours.get(claimed.tenant)
         end = quiet_until(hours, claimed.queue.priority, claimed.content, now)
         return () if end is None else (Parking((end - now).total_seconds(), None),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -131,14 +132,15 @@ async def test_endpoints_that_hang_or_fail_hold_up_no_others(
     system: System, client: Client, receiver: Receiver, connection: Connection
 ) -> None:
     system.start_all()
-    names = [f"{kind}{number}" for kind in ("hang", "fail", "good") for number in range(3)]
+    answers: dict[str, int | str] = {"hang": HANG, "fail": 500, "good": 204}
+    names = [f"{kind}{number}" for kind in answers for number in range(3)]
     for name in names:
         await made(client, receiver, name)
-        receiver.answers[name] = {"hang": HANG, "fail": 500, "good": 204}[name[:4]]
+        receiver.answers[name] = answers[name[:4]]
     ids = await client.submit([submit_body(fate="ok") for _ in range(100)])
     await client.all_final(ids)
     for name in ("good0", "good1", "good2"):
-        await until(lambda name=name: _count(receiver, name), lambda count: count == 100)
+        await until(partial(_count, receiver, name), lambda count: count == 100)
         assert len(set(receiver.ids(name))) == 100
     assert {receiver.most_running[name] for name in names if "good" in name} <= {1, 2, 3, 4}
     assert {receiver.most_running[name] for name in names if "hang" in name} == {1}

@@ -229,6 +229,7 @@ def test_a_call_is_a_notification_whose_recipient_is_the_webhook() -> None:
         "https://shop.example.com\\@127.0.0.1/",
         "https://shop.example.com/ä",
         "https://shop.example.com/a b",
+        'https://shop.example.com/"a',
         "https://127.0.0.1/",
         "https://[::1]/",
         "https://[::ffff:8.8.8.8]/",

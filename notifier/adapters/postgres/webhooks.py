@@ -208,9 +208,7 @@ class PostgresFanout:
         return stored
 
     async def expire_surplus(self, most: int) -> int:
-        (row,) = await self._counting.fetch(
-            statement("webhook_calls_waiting"), str(WEBHOOK_QUEUE)
-        )
+        (row,) = await self._counting.fetch(statement("webhook_calls_waiting"), str(WEBHOOK_QUEUE))
         if row["waiting"] <= most:
             return 0
         expired = await self._counting.fetch(
@@ -234,10 +232,9 @@ class PostgresCalls:
         if not rows:
             return None
         (row,) = rows
-        secrets = [row["secret"], row["old_secret"]]
         return WebhookTarget(
             row["url"],
-            [bytes(secret) for secret in secrets if secret is not None],
+            [bytes(secret) for secret in row["secrets"]],
             is_enabled=row["status"] == WebhookStatus.ENABLED,
         )
 

@@ -14,7 +14,7 @@ from notifier.domain.public_addresses import may_be_called, parse_address, parse
 from notifier.domain.webhooks import WebhookScope, allowed_types
 
 _ADDRESS_EXPECTED: Final = "a URL at a public address, or one in webhooks.allow_private"
-_CHARACTERS: Final = re.compile(r"[!-\[\]_a-z~]+")
+_CHARACTERS: Final = re.compile(r"[!#-;=?-\[\]_a-z~]+")
 """What a URL may consist of, and none of the characters that parsers of URLs take differently."""
 
 

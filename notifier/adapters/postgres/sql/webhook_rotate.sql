@@ -1,12 +1,13 @@
--- Replaces the secret of a webhook. The one before signs, too, for some time.
+-- Replaces the secret of a webhook. Those before sign, too, for some time, the last four at most: a
+-- request that is repeated because its answer was lost takes none from a receiver.
 -- Parameters: $1 id, $2 tenant (null: of the deployment), $3 mode, $4 the secret, $5 for how many
--- seconds the one before signs.
+-- seconds the one before signs; 0: none before signs any longer.
 -- Returns: the row, if this tenant has it in this mode.
--- Repeating it with the same secret changes nothing but the end of that time.
 UPDATE webhooks SET
     secret = $4::bytea,
-    old_secret = CASE WHEN $5::float8 <= 0 THEN NULL WHEN secret = $4::bytea THEN old_secret
-                      ELSE secret END,
-    old_secret_until = CASE WHEN $5::float8 > 0 THEN now() + $5::float8 * interval '1 second' END
+    old_secrets = CASE WHEN $5::float8 > 0 THEN (ARRAY[secret] || old_secrets)[1:4] ELSE '{}' END,
+    old_secrets_until = CASE WHEN $5::float8 > 0
+        THEN (ARRAY[now() + $5::float8 * interval '1 second'] || old_secrets_until)[1:4]
+        ELSE '{}' END
 WHERE id = $1 AND tenant IS NOT DISTINCT FROM $2 AND mode = $3
 RETURNING *

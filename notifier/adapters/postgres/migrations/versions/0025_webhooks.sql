@@ -3,7 +3,7 @@
 --   tenant          null: a webhook of the deployment
 --   events          types of events, or notification.*
 --   reason          why it is disabled; '': it is not
---   secret          signs the calls; old_secret signs them, too, until old_secret_until
+--   secret          signs the calls; each of old_secrets signs them, too, until its old_secrets_until
 --   failing_since   when its calls began to fail; null: the last one succeeded
 CREATE TABLE webhooks (
     id uuid NOT NULL PRIMARY KEY,
@@ -15,8 +15,8 @@ CREATE TABLE webhooks (
     reason text NOT NULL DEFAULT '',
     note text NOT NULL,
     secret bytea NOT NULL,
-    old_secret bytea,
-    old_secret_until timestamptz,
+    old_secrets bytea[] NOT NULL DEFAULT '{}',
+    old_secrets_until timestamptz[] NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT now(),
     last_success_at timestamptz,
     last_failure_at timestamptz,
