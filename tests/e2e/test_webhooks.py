@@ -12,15 +12,15 @@ from standardwebhooks import Webhook
 
 from harness.client import Client, Document, open_client, submit_body, until
 from harness.system import running_system, urls
-from tests.webhook_receiver import HANG, open_receiver
+from harness.webhook_receiver import HANG, open_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from harness.system import System
+    from harness.webhook_receiver import Receiver
     from tests.live_rows import Connection
-    from tests.webhook_receiver import Receiver
 
 SETTINGS: Final[dict[str, object]] = {
     "webhooks.allow_http": True,

@@ -1,4 +1,4 @@
-"""Endpoints of webhooks over HTTP: each keeps what it got, and behaves as its path says."""
+"""Endpoints of webhooks over HTTP: each keeps what it got, and answers as it is told."""
 
 from __future__ import annotations
 
