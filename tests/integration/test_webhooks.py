@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
@@ -16,6 +16,7 @@ import pytest
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.events import open_events
 from notifier.adapters.postgres.keys import open_keys
+from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.postgres.webhooks import (
     PostgresWebhooks,
@@ -29,9 +30,17 @@ from notifier.delivery.webhook_fanout import HOLD_S, WebhookFanout
 from notifier.domain.credentials import Mode
 from notifier.domain.notification import Status
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
-from notifier.domain.webhooks import MAX_WEBHOOKS, Webhook, WebhookScope, WebhookStatus
+from notifier.domain.webhooks import (
+    MAX_WEBHOOKS,
+    Webhook,
+    WebhookScope,
+    WebhookStatus,
+    call_id,
+    call_of,
+)
 from notifier.lifecycle import uptime_s
 from notifier.ports.keys import AuditFilter, Author
+from notifier.ports.queries import Filter, View
 from notifier.ports.webhooks import CallSummary, NewWebhook, WebhookChange, WebhookRefusal
 from tests.builders import a_notification, a_result, worker_id
 from tests.live_rows import claim_new
@@ -424,3 +433,38 @@ async def test_without_any_webhook_what_was_reached_is_forgotten(world: World) -
     world.skew_s += HOLD_S
     await fanout.run_once()
     assert await world.calls() == {str(made.id): 1, str(newer.id): 1}
+
+
+async def test_calls_are_found_by_their_channel_and_webhook_alone(world: World) -> None:
+    test = WebhookScope(DEFAULT_TENANT, Mode.TEST)
+    scopes = (LIVE, test, WebhookScope(None, Mode.LIVE))
+    made = [await world.create(scope, events=["pause.created"]) for scope in scopes]
+    fanout, connections = await world.process()
+    await fanout.run_once()
+    calls = [
+        call_of(
+            each.id, each.scope, call_id(uuid4(), each.id, each.created_at), b"{}", timedelta(1)
+        )
+        for each in made
+    ]
+    cursor = await world.connection.fetchval("SELECT cursor FROM webhook_fanout")
+    assert await connections.fanout.advance(cursor, "after", calls) == 3
+    async with open_reader(ConnectionSettings(url=world.url)) as reader:
+
+        async def found(mode: Mode, tenant: TenantId | None, **fields: Any) -> list[UUID]:
+            selection = Filter(view=View(tenant, mode), **fields)
+            return [view.id for view in (await reader.notifications(selection)).views]
+
+        ids = [call.id for call in calls]
+        channel = ("webhook",)
+        assert await found(Mode.LIVE, None) == []
+        assert await found(Mode.TEST, None) == []
+        assert await found(Mode.LIVE, None, status=("queued",)) == []
+        assert sorted(await found(Mode.LIVE, None, channel=channel)) == sorted(ids[::2])
+        assert await found(Mode.TEST, DEFAULT_TENANT, channel=channel) == [ids[1]]
+        assert await found(Mode.LIVE, DEFAULT_TENANT, channel=channel) == [ids[0]]
+        for number, (mode, tenant) in enumerate(
+            [(Mode.LIVE, DEFAULT_TENANT), (Mode.TEST, DEFAULT_TENANT), (Mode.LIVE, None)]
+        ):
+            recipient = (str(made[number].id),)
+            assert await found(mode, tenant, channel=channel, recipient=recipient) == [ids[number]]

@@ -11,6 +11,7 @@ import msgspec
 from notifier import __version__
 from notifier.api.auth.access import Access
 from notifier.api.auth.sessions import COOKIE
+from notifier.api.docs.webhooks import WEBHOOKS
 from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
@@ -249,6 +250,7 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
             ),
         },
         "paths": paths,
+        "webhooks": WEBHOOKS,
         "components": {
             "schemas": _schemas(documented, rules),
             "securitySchemes": _SECURITY_SCHEMES,
