@@ -17,7 +17,7 @@ from harness.stack import Stack
 from harness.webhook_receiver import HANG, Receiver, open_receiver
 
 GOOD = tuple(f"good{number}" for number in range(9))
-BAD = {
+BAD: dict[str, int | str] = {
     **{f"hang{number}": HANG for number in range(5)},
     **{f"fail{number}": 500 for number in range(5)},
     "gone": 410,
