@@ -17,7 +17,7 @@ import asyncpg
 
 from benchmarks.prove.event_writers import ENTRY
 from harness.client import submit_body
-from harness.figure import Figure
+from harness.figure import Figure, never
 from harness.judge import percentile
 from harness.run import Run
 from harness.stack import Stack
@@ -66,8 +66,8 @@ async def events(stack: Stack) -> Sequence[Figure]:
     lags = [got[key] - at for key, at in written.items() if key in got]
     return [
         Figure(name="events written", value=len(written)),
-        Figure(name="... missed", value=len(written.keys() - got.keys()), high=0),
-        Figure(name="... twice", value=len(repeated), high=0),
+        never("... missed", len(written.keys() - got.keys())),
+        never("... twice", len(repeated)),
         Figure(
             name="... that were never committed", value=len(got.keys() - written.keys()), high=0
         ),

@@ -167,7 +167,8 @@ class EventFeed:
     ) -> Iterator[Subscription]:
         """A subscription for the duration of the block.
 
-        `holder` names who has the stream, `after` where it resumes; None: it begins now. Raises Overloaded if there are too many.
+        `holder` names who has the stream, `after` where it resumes; None: it begins now. Raises
+        Overloaded if there are too many.
         """
         if self._is_stopped or len(self._subscriptions) >= MAX_STREAMS:
             raise Overloaded(f"this process serves at most {MAX_STREAMS} streams")
