@@ -37,6 +37,7 @@ from notifier.api.routes.table import ROUTES
 from notifier.api.routes.templates import TemplateRoutes
 from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.unsubscribe import UnsubscribeRoutes
+from notifier.api.routes.webhooks import WebhookRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
 from notifier.api.submission.preparing import SubmitPreparation
@@ -56,6 +57,7 @@ from notifier.ports.schedules import ScheduleStore
 from notifier.ports.stats import StatsReader
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
+from notifier.ports.webhooks import WebhookStore
 
 
 def create_api(
@@ -87,6 +89,7 @@ def create_api(
     receipts: ReceiptStore,
     verifiers: Mapping[str, ReceiptVerifier],
     observer: ReceiptObserver,
+    webhooks: WebhookStore | None,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key, and without `events` has none.
 
@@ -138,6 +141,14 @@ def create_api(
             gate=gate,
         ),
         EventRoutes(sources=events, rules=rules, gate=gate),
+        WebhookRoutes(
+            store=webhooks,
+            acceptor=acceptor,
+            features=features,
+            rules=rules,
+            gate=gate,
+            address=address,
+        ),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, probes=probes, rules=rules),

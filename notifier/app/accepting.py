@@ -20,6 +20,7 @@ from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.receipts import open_receipts
 from notifier.adapters.postgres.schedules import PostgresScheduleRuns, open_schedules
 from notifier.adapters.postgres.suppressions import open_suppressions
+from notifier.adapters.postgres.webhooks import open_webhooks
 from notifier.adapters.providers.registry import receipt_verifier
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
@@ -30,7 +31,7 @@ from notifier.api.events.feed import EventFeed
 from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
 from notifier.api.routes.events import EventSources
-from notifier.api.rules import AddressKind, ApiRules, ChannelRules
+from notifier.api.rules import AddressKind, ApiRules, ChannelRules, WebhookRules
 from notifier.api.schedules.submitting import ScheduledSubmits
 from notifier.api.submission.fallback_submits import FallbackSubmits
 from notifier.api.submission.preparing import SubmitPreparation
@@ -47,6 +48,7 @@ from notifier.app.process import (
 )
 from notifier.app.providers import provider_of
 from notifier.app.queue_rules import explained_rules
+from notifier.app.webhooks import call_ttl
 from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
@@ -131,6 +133,7 @@ async def open_api(
             matching_rules(settings),
             events=event_writing(settings),
         ) as (receipts, matching),
+        open_webhooks(connection_settings(settings), events=event_writing(settings)) as webhooks,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -187,6 +190,7 @@ async def open_api(
             receipts=receipts,
             verifiers=receipt_verifiers(settings),
             observer=process.metrics,
+            webhooks=None if events is None else webhooks,
         )
         matcher = ReceiptMatcher(store=matching, observer=process.metrics)
         group.create_task(repeat(matcher, stop, MATCH_INTERVAL_S), name="receipts")
@@ -369,6 +373,11 @@ def api_rules(settings: Settings) -> ApiRules:
         allowed_headers=settings.content.allowed_headers,
         sms_prefixes=settings.limits.sms_prefixes,
         lookups=lookup_rules(settings),
+        webhooks=WebhookRules(
+            allow_http=settings.webhooks.allow_http,
+            allow_private=settings.webhooks.allow_private,
+            ttl=call_ttl(settings),
+        ),
         public_url=settings.api.public_url,
         trusted_proxies=settings.api.trusted_proxies,
         host=settings.api.host,

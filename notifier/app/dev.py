@@ -23,7 +23,8 @@ from notifier.app.dev_file import DevFile, written
 from notifier.app.process import IN_PROCESS, connection_settings, open_process
 from notifier.app.providers import ReadSettings, provider_settings
 from notifier.app.sending import open_worker
-from notifier.domain.notification import WorkerId
+from notifier.app.webhooks import for_dev, with_webhooks
+from notifier.domain.notification import WEBHOOK_CHANNEL, WorkerId
 from notifier.embedded.data_folder import refuse_foreign_data
 from notifier.embedded.postgres import PostgresServer, open_postgres
 from notifier.embedded.rabbitmq import RabbitmqServer, open_rabbitmq
@@ -104,6 +105,7 @@ async def run_dev(
         settings, database = await _with_database(stack, settings, options)
         settings, broker = await _with_broker(stack, settings, options)
         await asyncio.to_thread(migrate, settings.database.url)
+        settings = with_webhooks(for_dev(settings))
         if settings.broker.url == IN_PROCESS:
             await _forget_leases(settings)
         process = await stack.enter_async_context(open_process(settings, kind="dev", stop=stop))
@@ -175,6 +177,7 @@ def _addresses(settings: Settings, providers: Mapping[str, ProviderSettings]) ->
     return {
         name: f"{channel.provider} at {provider_host(providers[channel.provider])}"
         for name, channel in settings.channels.items()
+        if name != WEBHOOK_CHANNEL
     }
 
 

@@ -15,11 +15,12 @@ from notifier.adapters.postgres.rates import open_rates
 from notifier.adapters.providers.registry import PROVIDER_TYPES, check_recipient, open_provider
 from notifier.adapters.providers.sandbox_in_worker import SandboxInWorkerSettings
 from notifier.adapters.providers.settings import ProviderSettings
+from notifier.adapters.providers.webhook.settings import WebhookSettings
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.delivery_rules import ProviderBinding
 from notifier.domain.breaker import NEVER, BreakerRule
 from notifier.domain.errors import ConfigError
-from notifier.domain.notification import Channel
+from notifier.domain.notification import WEBHOOK_CHANNEL, Channel
 from notifier.domain.retry import AmbiguityRule, OnAmbiguous
 from notifier.lifecycle import background_task
 from notifier.ports.provider import LimitsConnections, Provider
@@ -66,7 +67,7 @@ class ProviderReload:
 
 def provider_settings(settings: Settings) -> Mapping[str, ProviderSettings]:
     """The settings of the providers that channels use, by name. Raises ConfigError."""
-    used = {channel.provider for channel in settings.channels.values()}
+    used = {channel.provider for channel in settings.channels.values()} - {WEBHOOK_CHANNEL}
     return {name: provider_of(settings, name) for name in sorted(used)}
 
 
@@ -97,9 +98,14 @@ async def open_bindings(
     providers: Mapping[str, ProviderSettings],
     reload: ReadSettings | None,
 ) -> Mapping[Channel, ProviderBinding]:
-    """Open every provider and bind it to its channels; the stack closes them."""
+    """Open every provider and bind it to its channels; the stack closes them.
+
+    That of webhooks is bound in app/webhooks.py.
+    """
     opened: dict[str, Provider] = {}
     for name, one_provider in providers.items():
+        if isinstance(one_provider, WebhookSettings):
+            continue
         provider_reload = ProviderReload(name, reload) if reload else None
         opened[name] = await stack.enter_async_context(
             open_provider(name, one_provider, provider_reload)
@@ -115,6 +121,7 @@ async def open_bindings(
             longest_send_s=providers[channel.provider].longest_send_s or 0.0,
         )
         for name, channel in settings.channels.items()
+        if channel.provider in opened
     }
 
 
@@ -150,7 +157,7 @@ def breaker_rules(
     """When the breaker of each provider opens, as far as the settings say it."""
     return {
         name: NEVER
-        if isinstance(one_provider, SandboxInWorkerSettings)
+        if isinstance(one_provider, SandboxInWorkerSettings | WebhookSettings)
         else BreakerRule(
             refusals_in_a_row=one_provider.refusals_in_a_row,
             stop_unanswered_s={

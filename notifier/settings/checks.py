@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
 from notifier.domain.lookups import MAX_METADATA_KEYS, METADATA_KEY, METADATA_KEY_EXPECTED
 from notifier.domain.mail_headers import is_allowable_name
-from notifier.domain.notification import SANDBOX, TEST_CHANNEL, Priority
+from notifier.domain.notification import SANDBOX, TEST_CHANNEL, WEBHOOK_CHANNEL, Priority
 from notifier.settings.problems import Problems, did_you_mean
 from notifier.settings.tree import BROKER_URL, DATABASE_URL, KEY, PUBLIC_URL, Settings
 from notifier.settings.urls import broker_url_problems, database_url_problems
@@ -35,6 +35,7 @@ def check(settings: Settings, problems: Problems) -> None:
             f"secrets of at least {MIN_SECRET_LENGTH} characters, one a line",
         )
     _retention(settings, problems)
+    _webhooks(settings, problems)
     key = settings.client.key
     if key and parse_credential(key) is NO_CREDENTIAL:
         problems.wrong("client.key", key, KEY)
@@ -143,6 +144,30 @@ def _content_ages(settings: Settings, problems: Problems) -> None:
             problems.wrong(
                 f"retention.content_s.{name}", age_s, f"at most retention.days ({max_s} seconds)"
             )
+
+
+def _webhooks(settings: Settings, problems: Problems) -> None:
+    for table, names in (("channels", settings.channels), ("providers", settings.providers)):
+        if WEBHOOK_CHANNEL in names and settings.events.enabled:
+            problems.add(
+                f"{table}.{WEBHOOK_CHANNEL}",
+                f"the name {WEBHOOK_CHANNEL} belongs to the calls of webhooks; give it another "
+                "name, or set events.enabled = false",
+            )
+    for network in settings.webhooks.allow_private:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            problems.wrong(
+                "webhooks.allow_private", network, "addresses or networks like 10.1.0.0/16 or ::1"
+            )
+    most_s = (settings.retention.days - 1) * _DAY_S / 2
+    if sum(settings.webhooks.retry_s) > most_s:
+        problems.wrong(
+            "webhooks.retry_s",
+            list(settings.webhooks.retry_s),
+            f"delays of together at most half of retention.days less one day ({most_s:g})",
+        )
 
 
 def _priorities(settings: Settings, problems: Problems) -> None:

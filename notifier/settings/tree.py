@@ -229,6 +229,25 @@ class GuardSettings(Section, frozen=True, kw_only=True):
     window_s: Annotated[float, Meta(ge=60, le=3600)] = 600.0
 
 
+class WebhookSettings(Section, frozen=True, kw_only=True):
+    """`[webhooks]`: how webhooks are called. `allow_private` are networks like 10.1.0.0/16."""
+
+    timeout_s: Annotated[float, Meta(gt=0, le=60)] = 15.0
+    retry_s: Annotated[tuple[Span, ...], Meta(min_length=1, max_length=20)] = (
+        5.0,
+        300.0,
+        1800.0,
+        7200.0,
+        18_000.0,
+        36_000.0,
+        36_000.0,
+    )
+    disable_after_s: Span = 432_000.0
+    allow_private: tuple[str, ...] = ()
+    allow_http: bool = False
+    per_endpoint: Annotated[int, Meta(ge=1, le=100)] = 4
+
+
 class IdempotencySettings(Section, frozen=True, kw_only=True):
     """`[idempotency]`: for how long the keys of submits are kept at least."""
 
@@ -298,6 +317,7 @@ class Settings(Section, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     events: EventSettings = EventSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     lookups: LookupSettings = LookupSettings()
     log: LogSettings = LogSettings()
     sandbox: SandboxSettings = SandboxSettings()

@@ -83,6 +83,7 @@ from tests.memory_receipts import MemoryReceipts
 from tests.memory_schedules import MemorySchedules
 from tests.memory_stats import MemoryStats
 from tests.memory_suppressions import MemorySuppressions
+from tests.memory_webhooks import MemoryWebhooks
 from tests.unit.fakes_operations import MemoryOperations
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
@@ -570,6 +571,7 @@ def make_api(
     suppressions: MemorySuppressions | None = None,
     operations: MemoryOperations | None = None,
     schedules: MemorySchedules | None = None,
+    webhooks: MemoryWebhooks | None = None,
     events: EventSources | None = None,
     stats: StatsReader | None = None,
     receipts: MemoryReceipts | None = None,
@@ -606,6 +608,7 @@ def make_api(
         receipts=receipts,
         verifiers=receipts.verifiers,
         observer=receipts,
+        webhooks=webhooks or MemoryWebhooks(),
     )
 
 

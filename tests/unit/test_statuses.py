@@ -86,6 +86,7 @@ OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open", "unanswered"),  # of breakers
     "collapsed",
     *("tag", "tenant"),  # kinds of hold
+    *("enabled", "disabled", "failing", "gone"),  # of webhooks
     *(
         "accepted",
         "ambiguous",

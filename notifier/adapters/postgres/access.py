@@ -59,6 +59,8 @@ TABLES: Final = (
     "fallbacks",
     "receipts",
     "receipts_unmatched",
+    "webhooks",
+    "webhook_fanout",
 )
 FUNCTIONS: Final = (
     "ensure_days(integer)",

@@ -11,6 +11,7 @@ import msgspec
 from notifier import __version__
 from notifier.api.auth.access import Access, AccessKind
 from notifier.api.auth.sessions import COOKIE
+from notifier.api.docs.webhooks import WEBHOOKS
 from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
@@ -117,6 +118,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "tag": ("Only with one of these tags.", _any_of(_SEARCHED)),
     "recipient": ("Only to one of these recipients.", _any_of(_SEARCHED)),
     "reference": ("Only with one of these ids of a provider.", _any_of(_SEARCHED)),
+    "webhook": ("Only calls of one of these webhooks.", _any_of(_ID)),
     "q": (
         "An id; a recipient or a provider's id, if the settings have lookups of them.",
         _ID,
@@ -146,6 +148,9 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
             "Parts of the answer that are left out otherwise. They need the scope `operate`.",
             _any_of(_one_of(["notification"])),
         ),
+    },
+    "webhooks": {
+        "webhook": ("The id of the webhook.", _ID),
     },
     "events": {
         "type": (
@@ -268,6 +273,7 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
             ),
         },
         "paths": paths,
+        "webhooks": WEBHOOKS,
         "components": {
             "schemas": _schemas(documented, rules),
             "securitySchemes": _SECURITY_SCHEMES,

@@ -102,6 +102,7 @@ from notifier.api.routes.suppressions import (
 from notifier.api.routes.templates import TEMPLATES, TemplateRoutes
 from notifier.api.routes.tenants import TENANTS, TenantRoutes
 from notifier.api.routes.unsubscribe import UNSUBSCRIBE, UnsubscribeRoutes
+from notifier.api.routes.webhooks import WEBHOOKS, WebhookRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.schedules.documents import Schedule, SchedulePage, ScheduleRequest
 from notifier.api.stats.documents import StatsPage
@@ -117,6 +118,14 @@ from notifier.api.templating.documents import (
     Template,
     TemplatePage,
     TemplateParts,
+)
+from notifier.api.webhooks.documents import (
+    RotateRequest,
+    Webhook,
+    WebhookChangeRequest,
+    WebhookPage,
+    WebhookRequest,
+    WebhookWithSecret,
 )
 from notifier.domain.keys import KeyScope
 
@@ -163,6 +172,7 @@ _SCHEDULE_EXAMPLE: Final = {
     },
     "note": "the stand-up of sales",
 }
+WEBHOOK: Final = f"{WEBHOOKS}/{{webhook:str}}"
 _PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
 
 
@@ -586,6 +596,115 @@ ROUTES: Final = (
         status=204,
         parameters=("schedule", "tenant"),
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="listWebhooks",
+        access=tenant(READ),
+        tag="webhooks",
+        method="get",
+        path=WEBHOOKS,
+        handler=WebhookRoutes.read_all,
+        summary="All webhooks, the oldest first: those of the deployment if none is named.",
+        response=WebhookPage,
+        parameters=("tenant", *PAGING_PARAMETERS),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="createWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="post",
+        path=WEBHOOKS,
+        handler=WebhookRoutes.create,
+        summary=(
+            "Have a URL called with events that happen from now on. The answer has the secret that "
+            "verifies the signatures, this once."
+        ),
+        status=201,
+        body=WebhookRequest,
+        example={"url": "https://shop.example.com/hooks", "events": ["notification.*"]},
+        response=WebhookWithSecret,
+        parameters=("tenant",),
+        problems=(
+            *_BODY_PROBLEMS,
+            ProblemType.NOT_FOUND,
+            ProblemType.IN_USE,
+            ProblemType.FEATURE_UNAVAILABLE,
+        ),
+    ),
+    Route(
+        id="getWebhook",
+        access=tenant(READ),
+        tag="webhooks",
+        method="get",
+        path=WEBHOOK,
+        handler=WebhookRoutes.read,
+        summary="One webhook, without its secret.",
+        response=Webhook,
+        parameters=("webhook", "tenant"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="changeWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="patch",
+        path=WEBHOOK,
+        handler=WebhookRoutes.change,
+        summary=(
+            "Change a webhook, disable it or enable it again. Another URL counts for calls that "
+            "wait, too. Events of the time in which it is disabled are not sent later."
+        ),
+        body=WebhookChangeRequest,
+        example={"status": "enabled"},
+        response=Webhook,
+        parameters=("webhook", "tenant"),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="deleteWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="delete",
+        path=WEBHOOK,
+        handler=WebhookRoutes.delete,
+        summary="Delete a webhook. Its calls that wait fail.",
+        status=204,
+        parameters=("webhook", "tenant"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="rotateWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="post",
+        path=f"{WEBHOOK}/rotate",
+        handler=WebhookRoutes.rotate,
+        summary="Replace the secret of a webhook. For a while both sign each call.",
+        body=RotateRequest,
+        is_body_optional=True,
+        example={"overlap_s": 86_400},
+        response=WebhookWithSecret,
+        parameters=("webhook", "tenant"),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="testWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="post",
+        path=f"{WEBHOOK}/test",
+        handler=WebhookRoutes.test,
+        summary="Call a webhook with an event of the type webhook.test.",
+        status=202,
+        response=Accepted,
+        parameters=("webhook", "tenant"),
+        problems=(
+            *_PLAIN_PROBLEMS,
+            ProblemType.NOT_FOUND,
+            ProblemType.OVERLOADED,
+            ProblemType.FEATURE_UNAVAILABLE,
+        ),
     ),
     Route(
         id="listQueues",

@@ -16,6 +16,9 @@ WITH old AS MATERIALIZED (
 ), gone_suppressions AS (
     DELETE FROM suppressions WHERE id IN (
         SELECT s.id FROM old JOIN suppressions s ON s.tenant = old.name LIMIT $2)
+), gone_webhooks AS (
+    DELETE FROM webhooks WHERE id IN (
+        SELECT w.id FROM old JOIN webhooks w ON w.tenant = old.name LIMIT $2)
 ), gone_schedules AS (
     DELETE FROM schedules WHERE id IN (
         SELECT s.id FROM old JOIN schedules s ON s.tenant = old.name LIMIT $2)
@@ -29,6 +32,7 @@ WHERE d.name = old.name
   AND NOT EXISTS (SELECT FROM templates WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM suppressions WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM schedules WHERE tenant = d.name)
+  AND NOT EXISTS (SELECT FROM webhooks WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM blobs WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM stats WHERE tenant = d.name)
 RETURNING d.name
