@@ -15,6 +15,7 @@ from benchmarks.prove.breakers import (
 )
 from benchmarks.prove.campaign import campaign
 from benchmarks.prove.channels import channels
+from benchmarks.prove.events import events
 from benchmarks.prove.freezing import worker_frozen
 from benchmarks.prove.growth import growth
 from benchmarks.prove.hangs import provider_hangs
@@ -63,6 +64,7 @@ MANY_WORKERS: Sequence[Measurement] = (
     wrong_credentials,
     pause,
     campaign,
+    events,
 )
 WATCHED: Sequence[Measurement] = (alerts,)
 SPEED: Sequence[Measurement] = (idle_latency, flood, skewed_load)

@@ -14,6 +14,7 @@ from notifier.api.routes.audit import AuditRoutes
 from notifier.api.routes.binding import bind_routes
 from notifier.api.routes.blobs import BlobRoutes
 from notifier.api.routes.control import ControlRoutes
+from notifier.api.routes.events import EventRoutes, EventSources
 from notifier.api.routes.explanation import ExplanationRoutes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
@@ -74,8 +75,9 @@ def create_api(
     control: NotificationControl,
     operations: OperationStore,
     schedules: ScheduleStore,
+    events: EventSources | None,
 ) -> Litestar:
-    """Makes the ASGI app; without `auth` it asks for no key.
+    """Makes the ASGI app; without `auth` it asks for no key, and without `events` has none.
 
     Raises LookupError if the route table does not match the handlers.
     """
@@ -121,6 +123,7 @@ def create_api(
             rules=rules,
             gate=gate,
         ),
+        EventRoutes(sources=events, rules=rules, gate=gate),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, probes=probes, rules=rules),

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from notifier.adapters.postgres.events import open_events
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.operations import open_operations
@@ -21,15 +22,17 @@ from notifier.api.auth.gate import KeyAuth
 from notifier.api.auth.keyring import Keyring
 from notifier.api.auth.rates import KeyRates
 from notifier.api.auth.sessions import Sessions
+from notifier.api.events.feed import EventFeed
 from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
+from notifier.api.routes.events import EventSources
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
 from notifier.api.schedules.fields import KNOWN_FIELDS
 from notifier.api.schedules.submitting import ScheduledSubmits
 from notifier.api.submission.preparing import SubmitPreparation
 from notifier.api.submission.submit_blobs import SubmitBlobs
 from notifier.api.templating.filling import TemplateFilling
-from notifier.app.process import Process, connection_settings, lookup_rules
+from notifier.app.process import Process, connection_settings, event_writing, lookup_rules
 from notifier.app.queue_rules import explained_rules
 from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
@@ -94,11 +97,16 @@ async def open_api(
         open_reader(connection_settings(settings)) as reader,
         open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
         _key_auth(settings, keys) as auth,
-        open_suppressions(connection_settings(settings)) as suppressions,
+        open_suppressions(
+            connection_settings(settings), events=event_writing(settings)
+        ) as suppressions,
         open_operations(
-            connection_settings(settings), keep_keys_s=settings.idempotency.keep_s
+            connection_settings(settings),
+            keep_keys_s=settings.idempotency.keep_s,
+            events=event_writing(settings),
         ) as operations,
         open_schedules(connection_settings(settings), KNOWN_FIELDS) as (schedules, runs),
+        _event_sources(process) as events,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -149,10 +157,13 @@ async def open_api(
             control=NotificationChanges(store=operations, observer=process.metrics),
             operations=operations,
             schedules=schedules,
+            events=events,
         )
         # A run that the stop cuts off is repeated by another process.
         runner = _schedule_runner(process, runs, accept, auth)
         group.create_task(repeat(runner, stop, RUN_INTERVAL_S), name="schedules")
+        if events is not None:
+            group.create_task(events.feed.run(stop), name="events")
         try:
             async with open_server(
                 app,
@@ -217,6 +228,17 @@ async def _key_auth(settings: Settings, keys: PostgresKeys) -> AsyncIterator[Key
         sessions = Sessions(keys, secrets=_secrets(settings), session_s=settings.security.session_s)
         async with background_task(keyring, "keys"), background_task(rates, "key rates"):
             yield KeyAuth(keyring=keyring, rates=rates, sessions=sessions)
+
+
+@asynccontextmanager
+async def _event_sources(process: Process) -> AsyncIterator[EventSources | None]:
+    """Where the API reads events; None if they are switched off. Streams wait for no page."""
+    if not process.settings.events.enabled:
+        yield None
+        return
+    settings = connection_settings(process.settings)
+    async with open_events(settings) as reader, open_events(settings) as shared:
+        yield EventSources(reader, EventFeed(reader=shared, observer=process.metrics))
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from notifier.adapters.postgres.blobs import PostgresBlobs, open_blobs
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.controls import PostgresControls, open_controls
 from notifier.adapters.postgres.errors import at_start
+from notifier.adapters.postgres.event_writing import EventWriting
 from notifier.adapters.postgres.heartbeat import PostgresHeartbeat, open_heartbeat
 from notifier.adapters.postgres.leases import open_leases
 from notifier.adapters.postgres.operation_steps import (
@@ -45,10 +46,18 @@ from notifier.domain.lookups import LookupRules
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.broker import Broker
-from notifier.recovery import collapser, configuration_check, loss_check, pruner, suppressor
+from notifier.recovery import (
+    collapser,
+    configuration_check,
+    loss_check,
+    lost_workers,
+    pruner,
+    suppressor,
+)
 from notifier.recovery.collapser import Collapser
 from notifier.recovery.configuration_check import ConfigurationCheck
 from notifier.recovery.loss_check import LossCheck
+from notifier.recovery.lost_workers import LostWorkers
 from notifier.recovery.pruner import Pruner
 from notifier.recovery.suppressor import Suppressor
 from notifier.recovery.sweeper import Sweeper
@@ -142,11 +151,16 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     await _check_access(access)
     store = await stack.enter_async_context(
         open_store(
-            connection_settings(settings), worker, keeps_references=settings.lookups.reference
+            connection_settings(settings),
+            worker,
+            keeps_references=settings.lookups.reference,
+            events=event_writing(settings),
         )
     )
     heartbeat = await stack.enter_async_context(open_heartbeat(short_timeout, worker, access))
-    control_store = await stack.enter_async_context(open_controls(short_timeout, worker))
+    control_store = await stack.enter_async_context(
+        open_controls(short_timeout, worker, events=event_writing(settings))
+    )
     gates = QueueGates(
         control_store, queues=queues, providers=providers, probes=Probes(), observer=metrics
     )
@@ -163,7 +177,9 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
     blobs = await stack.enter_async_context(open_blobs(connection_settings(settings)))
     templates = await stack.enter_async_context(open_templates(connection_settings(settings)))
     renderer = await stack.enter_async_context(open_renderer())
-    steps = await stack.enter_async_context(open_operation_steps(connection_settings(settings)))
+    steps = await stack.enter_async_context(
+        open_operation_steps(connection_settings(settings), events=event_writing(settings))
+    )
     return Process(
         settings=settings,
         metrics=metrics,
@@ -223,6 +239,9 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
     sweeper = Sweeper(store=process.store, observer=process.metrics)
     suppressing = Suppressor(store=process.store.suppression_passes, observer=process.metrics)
     operations = OperationRunner(steps=process.operation_steps, observer=process.metrics)
+    if process.settings.events.enabled:
+        lost = LostWorkers(store=process.store, processes=process.membership)
+        group.create_task(repeat(lost, stop, lost_workers.CHECK_INTERVAL_S), name="lost workers")
     losses = LossCheck(store=process.store, observer=process.metrics)
     pruning = Pruner(
         store=process.store,
@@ -230,6 +249,7 @@ def _start_background(group: asyncio.TaskGroup, process: Process, stop: asyncio.
         retention=timedelta(days=process.settings.retention.days),
         audit_retention=timedelta(days=process.settings.retention.audit_days),
         keep_keys=timedelta(seconds=process.settings.idempotency.keep_s),
+        keep_event_days=process.settings.retention.events_days,
     )
     group.create_task(cancelled_after_stop(sweeper.run(stop), stop), name="sweeper")
     collapsing = Collapser(store=process.store, observer=process.metrics)
@@ -282,6 +302,11 @@ def queues_of(settings: Settings) -> list[QueueKey]:
         for channel in settings.channels
         for priority in Priority
     ]
+
+
+def event_writing(settings: Settings) -> EventWriting:
+    """Whether statements write events."""
+    return EventWriting(is_on=settings.events.enabled)
 
 
 def lookup_rules(settings: Settings) -> LookupRules:

@@ -53,6 +53,10 @@ class Client:
         """GET a JSON document as plain Python values, including fields this version ignores."""
         return self._decode(await self._request("GET", path, params=params), object)
 
+    async def get_text(self, path: str, params: Mapping[str, str] | None = None) -> str:
+        """GET plain text."""
+        return (await self._request("GET", path, params=params)).decode(errors="replace")
+
     async def put(
         self, path: str, body: object, into: type[T], params: Mapping[str, str] | None = None
     ) -> T:

@@ -37,6 +37,7 @@ _COMMANDS: Final = (
     ("operations:retry", NOTIFICATIONS, "Send notifications again that have ended: one, or many."),
     ("operations:operations", NOTIFICATIONS, "Show, watch or stop what was asked of many."),
     ("explain:explain", NOTIFICATIONS, "Show why a notification waits, and for how long."),
+    ("events:events", NOTIFICATIONS, "Show what happened, or follow what happens."),
     ("queues:queues", NOTIFICATIONS, "Show every queue and what limits it."),
     ("providers:providers", NOTIFICATIONS, "Show every provider and its breaker."),
     ("workers:workers", NOTIFICATIONS, "Show every live process."),

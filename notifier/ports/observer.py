@@ -245,6 +245,22 @@ class ScheduleObserver(Protocol):
         ...
 
 
+class EventObserver(Protocol):
+    """What the reader of events reports."""
+
+    def events_read(self, count: int, lag_s: float) -> None:
+        """Report events that were read for streams, and how long ago the first was written."""
+        ...
+
+    def event_streams_open(self, count: int) -> None:
+        """Report how many streams of events are open."""
+        ...
+
+    def event_stream_cut(self) -> None:
+        """Report a stream whose reader was too slow."""
+        ...
+
+
 class LoopObserver(Protocol):
     """What the watch of the event loop reports."""
 
@@ -269,6 +285,7 @@ class Observer(
     BrokerObserver,
     ConfigurationObserver,
     ScheduleObserver,
+    EventObserver,
     LoopObserver,
     Protocol,
 ):

@@ -540,6 +540,20 @@ class UpkeepStore(Protocol):
         """Remove suppressions that expired longer than `retention` ago, at most 100,000."""
         ...
 
+    async def note_lost(self, dead: Sequence[DeadProcess]) -> Sequence[WorkerId]:
+        """Note workers as dead, with an event for each; returns those that were not noted before.
+
+        One that comes back and dies again is noted again.
+        """
+        ...
+
+    async def drop_events(self, keep_days: int) -> int:
+        """Drop the events of the days before the last `keep_days` full ones and one more.
+
+        Returns how many days were dropped.
+        """
+        ...
+
     async def drop_keys(self, keep_days: int) -> int:
         """Drop the idempotency keys of all days before the last `keep_days` full days.
 

@@ -1,8 +1,8 @@
 """The pruner: creates the partitions of the coming days and drops those past retention.
 
-It also removes old idempotency keys, expired keys and suppressions, blobs, entries of the audit,
-and what deleted tenants left. A day is dropped as a whole, and only when all its notifications are
-final.
+It also removes old events and idempotency keys, expired keys and suppressions, blobs, entries of
+the audit, and what deleted tenants left. A day is dropped as a whole, and only when all its
+notifications are final.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Pruner:
         retention: timedelta,
         audit_retention: timedelta,
         keep_keys: timedelta,
+        keep_event_days: int,
     ) -> None:
         self._store = store
         self._observer = observer
@@ -46,6 +47,7 @@ class Pruner:
         self._audit_retention = audit_retention
         # A key of the last moment of a day is kept for whole days after it.
         self._keep_key_days = ceil(keep_keys / timedelta(days=1))
+        self._keep_event_days = keep_event_days
 
     async def run_once(self) -> list[str]:
         """Run one pass; returns the days it dropped, as YYYYMMDD."""
@@ -59,6 +61,7 @@ class Pruner:
             await self._store.prune_suppressions(self._retention)
             await self._store.prune_keys()
             await self._drop_keys()
+            await self._drop_events()
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
             days = await self._store.days()
             for day in days:
@@ -79,6 +82,12 @@ class Pruner:
             await self._store.drop_keys(self._keep_key_days)
         except StoreError as error:  # as in `_drop`
             log.info("key_drop_postponed", reason=str(error))
+
+    async def _drop_events(self) -> None:
+        try:
+            await self._store.drop_events(self._keep_event_days)
+        except StoreError as error:  # as in `_drop`
+            log.info("event_drop_postponed", reason=str(error))
 
     async def _remove_blobs(self, oldest: date) -> None:
         for _ in range(MAX_BLOB_STEPS):

@@ -34,6 +34,7 @@ def check(settings: Settings, problems: Problems) -> None:
             settings.security.secret_key,
             f"secrets of at least {MIN_SECRET_LENGTH} characters, one a line",
         )
+    _retention(settings, problems)
     key = settings.client.key
     if key and parse_credential(key) is NO_CREDENTIAL:
         problems.wrong("client.key", key, KEY)
@@ -123,6 +124,15 @@ def _channels(settings: Settings, problems: Problems) -> None:
                 'no value with ambiguous = "hold", which sends nothing again; remove it, or write '
                 'ambiguous = "resend"',
             )
+
+
+def _retention(settings: Settings, problems: Problems) -> None:
+    if settings.retention.events_days > settings.retention.days:
+        problems.wrong(
+            "retention.events_days",
+            settings.retention.events_days,
+            f"at most retention.days ({settings.retention.days})",
+        )
 
 
 def _priorities(settings: Settings, problems: Problems) -> None:

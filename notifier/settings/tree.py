@@ -187,6 +187,13 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
 
     days: Annotated[int, Meta(ge=9, le=400)] = 30
     audit_days: Annotated[int, Meta(ge=31, le=3650)] = 365
+    events_days: Annotated[int, Meta(ge=1, le=400)] = 7
+
+
+class EventSettings(Section, frozen=True, kw_only=True):
+    """`[events]`: whether what becomes of notifications can be read as events."""
+
+    enabled: bool = True
 
 
 class IdempotencySettings(Section, frozen=True, kw_only=True):
@@ -256,6 +263,7 @@ class Settings(Section, frozen=True, kw_only=True):
     limits: LimitsSettings = LimitsSettings()
     retention: RetentionSettings = RetentionSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
+    events: EventSettings = EventSettings()
     lookups: LookupSettings = LookupSettings()
     log: LogSettings = LogSettings()
     sandbox: SandboxSettings = SandboxSettings()

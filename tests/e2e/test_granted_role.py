@@ -77,6 +77,8 @@ async def test_days_are_made_and_dropped_and_what_a_dead_worker_had_claimed_is_d
     for _ in range(2):
         await store.insert_keyed([a_notification(key=a_key())])
     assert await store.drop_keys(1) == 0
+    assert await store.drop_events(1) == 0
+    await store.note_lost([])
 
 
 async def test_the_role_has_every_table_of_ours_and_may_make_or_drop_none(

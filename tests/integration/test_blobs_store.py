@@ -151,6 +151,7 @@ async def test_the_pruner_removes_what_is_older_than_every_day(place: Place) -> 
         retention=timedelta(days=9),
         audit_retention=timedelta(days=31),
         keep_keys=timedelta(days=1),
+        keep_event_days=7,
     )
     await place.put()
     await pruner.run_once()

@@ -253,6 +253,7 @@ async def test_keys_are_dropped_by_whole_days_once_they_are_old(
             retention=timedelta(days=30),
             audit_retention=timedelta(days=365),
             keep_keys=timedelta(hours=24),
+            keep_event_days=7,
         )
         await set_date(clock, at(0, "12:00"))
         await accepting.accept.submit([first])

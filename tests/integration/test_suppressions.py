@@ -239,6 +239,7 @@ async def test_an_expired_suppression_is_listed_as_long_as_notifications_are_kep
             retention=timedelta(days=30),
             audit_retention=timedelta(days=365),
             keep_keys=timedelta(hours=24),
+            keep_event_days=7,
         )
         await pruner.run_once()
         page = await db.suppressions.suppressions(SuppressionFilter(scope=SCOPE))

@@ -20,6 +20,7 @@ from notifier.adapters.templating.messages import Compile, Render
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.server import open_server
+from notifier.api.routes.events import EventSources
 from notifier.api.rules import ApiRules
 from notifier.api.submission.validation import SubmitValidator
 from notifier.app.accepting import api_rules
@@ -561,6 +562,7 @@ def make_api(
     suppressions: MemorySuppressions | None = None,
     operations: MemoryOperations | None = None,
     schedules: MemorySchedules | None = None,
+    events: EventSources | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
@@ -588,6 +590,7 @@ def make_api(
         control=operations,
         operations=operations,
         schedules=schedules or MemorySchedules(),
+        events=events,
     )
 
 

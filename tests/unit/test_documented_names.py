@@ -23,6 +23,7 @@ from notifier.api.http.problem_types import ProblemType
 from notifier.api.routes.table import ROUTES
 from notifier.cli.commands import app
 from notifier.domain.allocation.entitlement import Limit
+from notifier.domain.events import EventType
 from notifier.domain.notification import Status
 from notifier.scheduling.deployment_status import NO_CHANNEL, NO_WORKER
 from notifier.settings.sources import CONFIG, SHORT_NAMES
@@ -145,7 +146,11 @@ def test_the_settings_exist() -> None:
             return None
         return match[1]
 
-    assert missing(lambda key: is_setting(key.split(".")) or is_attribute(key), select) == []
+    types = set(EventType)
+    assert (
+        missing(lambda key: is_setting(key.split(".")) or is_attribute(key) or key in types, select)
+        == []
+    )
 
 
 def test_the_environment_variables_exist() -> None:

@@ -29,9 +29,13 @@ SCRIPTS = re.sub(r"--.*", "", "\n".join(path.read_text() for path in MIGRATIONS)
 NAMED_IN_SQL = """
                     scheduled queued sending retrying sent failed expired cancelled suppressed delivered undelivered lost
 cancel                  .       .       .       .      .     .       .        1         .          .          .       .
+cancel_events           .       .       .       .      .     .       .        1         .          .          .       .
 collapse                .       .       .       .      .     .       .        1         .          .          .       .
+collapse_events         .       .       .       .      .     .       .        1         .          .          .       .
 fail_unclaimable        .       .       .       .      .     1       .        .         .          .          .       .
+fail_unclaimable_events .       .       .       .      .     1       .        .         .          .          .       .
 insert_suppressed       .       .       .       .      .     .       .        .         1          .          .       .
+insert_suppressed_events .      .       .       .      .     .       .        .         1          .          .       .
 key_owners              .       .       .       .      .     .       .        .         1          .          .       .
 list_expired            .       .       .       .      .     .       2        .         .          .          .       .
 list_waiting            1       4       .       2      .     .       .        .         .          .          .       .
@@ -39,12 +43,17 @@ match_lookup            1       1       1       1      2     1       2        1 
 read_notifications      2       1       1       2      2     .       3        .         .          .          .       1
 record                  .       .       .       5      .     .       1        .         .          .          .       .
 record_late             .       .       .       1      2     1       1        1         1          .          .       .
+record_late_events      .       .       .       .      1     .       .        .         .          .          .       .
 record_sent             .       .       .       .      1     .       .        .         .          .          .       .
+record_sent_events      .       .       .       .      1     .       .        .         .          .          .       .
 retry                   .       .       .       .      .     1       2        1         1          .          1       .
 retry_candidates        .       .       .       .      .     .       1        .         .          .          .       .
 settle_orphans          .       4       .       .      .     1       1        .         .          .          .       .
+settle_orphans_events   .       1       .       1      .     .       .        .         .          .          .       .
 suppressions_end        .       .       .       .      .     .       .        .         1          .          .       .
+suppressions_end_events .       .       .       .      .     .       .        .         1          .          .       .
 sweep                   .       .       .       .      .     .       1        .         .          .          .       .
+sweep_events            .       .       .       .      .     .       1        .         .          .          .       .
 """  # noqa: E501 one column for each status
 
 # Sets of statuses in Python: 1 marks a member.
@@ -96,6 +105,8 @@ OTHER_WORDS_IN_SQL = {
     *("queues", "providers", "foreign", "connections", "object", "number"),  # of figures
     *("cancel", "retry", "running", "stopped", "request"),  # of operations
     *("signing", "lookups", "recipient"),  # of secrets and lookups
+    *("event_batches", "event_batches_"),
+    *("worker", "dev", "id", "kind", "host", "pid", "started_at"),  # of processes
 }
 
 

@@ -110,6 +110,7 @@ class TestLoops:
             retention=timedelta(days=1),
             audit_retention=timedelta(days=1),
             keep_keys=timedelta(days=1),
+            keep_event_days=7,
         ).run_once()
         gates = QueueGates(store, queues=QUEUES, providers={}, probes=Probes(), observer=observer)
         await gates.run_once()

@@ -48,8 +48,14 @@ TABLES: Final = (
     "operations",
     "retries",
     "schedules",
+    "event_batches",
 )
-FUNCTIONS: Final = ("ensure_days(integer)", "drop_day(date)", "drop_keys(integer)")
+FUNCTIONS: Final = (
+    "ensure_days(integer)",
+    "drop_day(date)",
+    "drop_keys(integer)",
+    "drop_events(integer)",
+)
 """A process's role needs SELECT, INSERT, UPDATE and DELETE on the tables, EXECUTE on the
 functions."""
 SAMPLES: Final = 3

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.adapters.postgres.event_writing import EventWriting
     from notifier.adapters.postgres.lookups import LookupKey
     from notifier.domain.notification import NotificationId
     from notifier.ports.queries import Filter
@@ -76,9 +77,10 @@ async def cancel(
     ids: Sequence[NotificationId],
     *,
     accepted_by: datetime | None = None,
+    events: EventWriting,
 ) -> Sequence[ExpiredRow]:
     """End those of these notifications that wait, and were accepted until this instant."""
-    rows = await connection.fetch(statement("cancel"), ids, accepted_by)
+    rows = await connection.fetch(events.statement("cancel", 2), ids, accepted_by)
     return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in rows]
 
 
@@ -102,9 +104,11 @@ async def retry(
     return [row["id"] for row in rows]
 
 
-async def expire(connection: Connection[Record], ids: Sequence[NotificationId]) -> None:
+async def expire(
+    connection: Connection[Record], ids: Sequence[NotificationId], events: EventWriting
+) -> None:
     """End those of these notifications as expired whose time is over, before the sweeper does."""
-    await connection.fetch(statement("sweep"), ids)
+    await connection.fetch(events.statement("sweep", 1), ids)
 
 
 async def read_ended(

@@ -9,12 +9,15 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from uuid_utils.compat import uuid7
+
 from notifier.adapters.postgres.audit import add_action
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.listening import NotifyListener, open_listener
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
@@ -27,6 +30,7 @@ from notifier.domain.controls import (
     Scope,
     ScopeKind,
 )
+from notifier.domain.events import EventType
 from notifier.domain.quiet_hours import QuietHours, quiet_hours
 from notifier.domain.tenants import TenantId, tenant_id, tenant_name
 
@@ -53,9 +57,14 @@ class PostgresControls:
     """Implements ports.controls.ControlReader, BreakerStore, PauseStore and QuietHoursStore."""
 
     def __init__(
-        self, worker: WorkerId, connection: PostgresConnection, listener: NotifyListener
+        self,
+        worker: WorkerId,
+        connection: PostgresConnection,
+        listener: NotifyListener,
+        events: EventWriting = WRITE_EVENTS,
     ) -> None:
         self._worker = worker
+        self._events = events
         self._connection = connection
         self._listener = listener
 
@@ -83,6 +92,10 @@ class PostgresControls:
         name = "hold" if scope.kind in HOLD_KINDS else "pause"
         async with self._connection.acquire() as connection, connection.transaction():
             (row,) = await connection.fetch(statement(name), scope.kind, scope.name, note, for_s)
+            if row["age_s"] == 0:  # it has begun in this transaction
+                shown = {"kind": scope.kind, "name": scope.name, "note": note or None}
+                shown["expires_at"] = row["expires_at"]
+                await self._events.add(connection, EventType.PAUSE_CREATED, {uuid7(): shown})
             if author is not None:
                 after = {"for_s": for_s, "note": note}
                 await add_action(connection, _pause_action(scope, author, after=after, note=note))
@@ -93,6 +106,9 @@ class PostgresControls:
         name = "hold_end" if scope.kind in HOLD_KINDS else "resume"
         async with self._connection.acquire() as connection, connection.transaction():
             was_paused = bool(await connection.fetch(statement(name), scope.kind, scope.name))
+            if was_paused:
+                shown = {"kind": scope.kind, "name": scope.name}
+                await self._events.add(connection, EventType.PAUSE_DELETED, {uuid7(): shown})
             if was_paused and author is not None:
                 await add_action(connection, _pause_action(scope, author))
         return was_paused
@@ -143,7 +159,10 @@ class PostgresControls:
 
     async def open_breaker(self, provider: str, reason: str, *, code: str, wait_s: float) -> bool:
         """Closed -> open."""
-        return await self._change("breaker_open", provider, reason, code, wait_s)
+        shown = {"provider": provider, "reason": reason, "code": code or None}
+        return await self._announced(
+            EventType.BREAKER_OPENED, shown, "breaker_open", provider, reason, code, wait_s
+        )
 
     async def hold_probe(self, provider: str, hold_s: float) -> bool:
         """Open or half-open -> half-open, held by this process."""
@@ -159,11 +178,33 @@ class PostgresControls:
 
     async def close_answered(self, provider: str, reason: str) -> bool:
         """Open or half-open for this reason -> closed."""
-        return await self._change("breaker_close_answered", provider, reason)
+        return await self._announced(
+            EventType.BREAKER_CLOSED,
+            {"provider": provider},
+            "breaker_close_answered",
+            provider,
+            reason,
+        )
 
     async def close_breaker(self, provider: str) -> bool:
         """Half-open -> closed."""
-        return await self._change("breaker_close", provider, self._worker)
+        return await self._announced(
+            EventType.BREAKER_CLOSED,
+            {"provider": provider},
+            "breaker_close",
+            provider,
+            self._worker,
+        )
+
+    async def _announced(
+        self, type_: EventType, shown: Mapping[str, object], name: str, *args: object
+    ) -> bool:
+        """Change a breaker, and write the event of the change if it changed."""
+        async with self._connection.acquire() as connection, connection.transaction():
+            is_changed = bool(await connection.fetch(statement(name), *args))
+            if is_changed:
+                await self._events.add(connection, type_, {uuid7(): shown})
+        return is_changed
 
     async def _change(self, name: str, *args: object) -> bool:
         # Each statement returns one row, that of its pg_notify, if it changed something.
@@ -244,7 +285,7 @@ def breaker_of(row: Record) -> Breaker:
 
 @asynccontextmanager
 async def open_controls(
-    settings: ConnectionSettings, worker: WorkerId
+    settings: ConnectionSettings, worker: WorkerId, *, events: EventWriting = WRITE_EVENTS
 ) -> AsyncIterator[PostgresControls]:
     """Yield the controls with two connections of their own.
 
@@ -254,4 +295,4 @@ async def open_controls(
         open_connection(settings) as connection,
         open_listener(settings, CHANNEL, name="controls listener") as listener,
     ):
-        yield PostgresControls(worker, connection, listener)
+        yield PostgresControls(worker, connection, listener, events)

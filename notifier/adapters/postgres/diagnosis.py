@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from notifier.adapters.postgres import (
     blobs,
     controls,
+    events,
     heartbeat,
     key_rates,
     keys,
@@ -85,6 +86,7 @@ _CONNECTIONS_OF_AN_API: Final = (
     + suppressions.CONNECTIONS
     + operations.CONNECTIONS
     + schedules.CONNECTIONS
+    + events.CONNECTIONS
 )
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,

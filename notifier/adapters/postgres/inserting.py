@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.adapters.postgres.event_writing import EventWriting
     from notifier.adapters.postgres.lookups import LookupKey
     from notifier.domain.notification import NewNotification, NotificationId
 
@@ -33,10 +34,11 @@ async def insert(
     items: Sequence[NewNotification],
     direct: Collection[NotificationId],
     key: LookupKey,
+    events: EventWriting,
 ) -> Sequence[Pointer]:
     """Implements ports.store.AcceptStore.insert."""
     ordered = sorted(items, key=lambda item: item.id)
-    parts = await _parts(connection, ordered, key)
+    parts = await _parts(connection, ordered, key, events)
     rows = await _fetch(connection, "insert", _arrays(ordered, direct), parts)
     return _pointers(items, direct, rows)
 
@@ -46,10 +48,11 @@ async def insert_keyed(
     items: Sequence[NewNotification],
     direct: Collection[NotificationId],
     key: LookupKey,
+    events: EventWriting,
 ) -> KeyedInsert:
     """Implements ports.store.AcceptStore.insert_keyed."""
     ordered = sorted(items, key=lambda item: item.id)
-    parts = await _parts(connection, ordered, key)
+    parts = await _parts(connection, ordered, key, events)
     arrays = (
         *_arrays(ordered, direct),
         [item.key and item.key.digest for item in ordered],
@@ -64,7 +67,10 @@ async def insert_keyed(
 
 
 async def _parts(
-    connection: Connection[Record], items: Sequence[NewNotification], key: LookupKey
+    connection: Connection[Record],
+    items: Sequence[NewNotification],
+    key: LookupKey,
+    events: EventWriting,
 ) -> Sequence[Part]:
     """Return the parts of the statement that these items need; mostly none."""
     parts = [*await lookup_parts(connection, key, items)]
@@ -74,7 +80,7 @@ async def _parts(
             [str(item.queue) for item in suppressed],
             [item.suppressed for item in suppressed],
         )
-        parts.append(Part("insert_suppressed", arrays))
+        parts += [Part("insert_suppressed", arrays), *events.parts("insert_suppressed")]
     if collapsing := [item for item in items if item.collapse_key and item.suppressed is None]:
         digests = [_collapse_digest(item) for item in collapsing]
         parts.append(Part("insert_collapsing", ([item.id for item in collapsing], digests)))

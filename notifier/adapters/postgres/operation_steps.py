@@ -24,9 +24,15 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.errors import translated
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.lookups import LookupKey
-from notifier.adapters.postgres.operations import MAX_SAMPLE, SELECTION_VERSION, operation_of
+from notifier.adapters.postgres.operations import (
+    MAX_SAMPLE,
+    SELECTION_VERSION,
+    add_finished,
+    operation_of,
+)
 from notifier.adapters.postgres.statements import statement
 from notifier.delivery.batch_write import write_batch
 from notifier.domain.errors import StoreRejected, StoreUnavailable
@@ -95,8 +101,9 @@ class _Changed(NamedTuple):
 class PostgresOperationSteps:
     """Implements ports.operations.OperationSteps."""
 
-    def __init__(self, connection: PostgresConnection) -> None:
+    def __init__(self, connection: PostgresConnection, events: EventWriting = WRITE_EVENTS) -> None:
         self._connection = connection
+        self._events = events
         self._key = LookupKey()
 
     async def step(self) -> Step | None:
@@ -107,10 +114,21 @@ class PostgresOperationSteps:
             if row is None:
                 return None
             if row["steps"] > MAX_STEPS:
-                return await _fail(connection, row)
+                return await self._fail(connection, row)
             operation = operation_of(row)
             page = await self._search(connection, row, operation)
             return await self._store(connection, row, operation, page)
+
+    async def _fail(self, connection: Connection[Record], row: Record) -> Step | None:
+        async with connection.transaction():
+            failed = await connection.fetchrow(
+                statement("operation_failed"), row["id"], OperationStatus.FAILED
+            )
+            if failed is None:
+                return None
+            step = Step(operation_of(failed), (), 0)
+            await add_finished(self._events, connection, step.operation)
+        return step
 
     async def _search(
         self, connection: Connection[Record], row: Record, operation: Operation
@@ -138,7 +156,10 @@ class PostgresOperationSteps:
                 statement("operation_moved"),
                 *_moved(row, operation, changed, is_settled=page.is_settled),
             )
-        return Step(operation_of(moved), changed.ended, len(changed.retried))
+            step = Step(operation_of(moved), changed.ended, len(changed.retried))
+            if step.operation.status is not OperationStatus.RUNNING:
+                await add_finished(self._events, connection, step.operation)
+        return step
 
     async def _change(
         self, connection: Connection[Record], operation: Operation, page: _Page
@@ -153,7 +174,9 @@ class PostgresOperationSteps:
         self, connection: Connection[Record], operation: Operation, page: _Page
     ) -> _Changed:
         async def write(some: Sequence[NotificationId]) -> Sequence[ExpiredRow | None]:
-            rows = await changing.cancel(connection, some, accepted_by=operation.created_at)
+            rows = await changing.cancel(
+                connection, some, accepted_by=operation.created_at, events=self._events
+            )
             by_id = {row.id: row for row in rows}
             return [by_id.get(id_) for id_ in some]
 
@@ -177,7 +200,7 @@ class PostgresOperationSteps:
     async def _retry(
         self, connection: Connection[Record], operation: Operation, page: _Page
     ) -> _Changed:
-        await changing.expire(connection, page.ids)
+        await changing.expire(connection, page.ids, self._events)
         ended = await changing.read_ended(connection, page.ids, ended_by=operation.created_at)
         allowed = await changing.without_suppressed(connection, self._key, ended)
         size = _step_size(operation.rate_per_s)
@@ -245,13 +268,6 @@ async def _written(
     return replies
 
 
-async def _fail(connection: Connection[Record], row: Record) -> Step | None:
-    failed = await connection.fetchrow(
-        statement("operation_failed"), row["id"], OperationStatus.FAILED
-    )
-    return None if failed is None else Step(operation_of(failed), (), 0)
-
-
 def _selection_of(row: Record, operation: Operation) -> Filter:
     """Return the filter of the next step.
 
@@ -309,8 +325,8 @@ def _moved(
 
 @asynccontextmanager
 async def open_operation_steps(
-    settings: ConnectionSettings,
+    settings: ConnectionSettings, *, events: EventWriting = WRITE_EVENTS
 ) -> AsyncIterator[PostgresOperationSteps]:
     """Steps of operations on a connection of their own."""
     async with open_connection(settings, _SESSION) as connection:
-        yield PostgresOperationSteps(connection)
+        yield PostgresOperationSteps(connection, events)

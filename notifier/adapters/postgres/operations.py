@@ -17,12 +17,14 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connections,
 )
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.lookups import LookupKey
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.credentials import Mode
+from notifier.domain.events import EventType
 from notifier.domain.operations import Operation, OperationKind, OperationStatus
 from notifier.ports.operations import (
     Counted,
@@ -63,9 +65,15 @@ class PostgresOperations:
     """Implements ports.operations.NotificationControl and OperationStore."""
 
     def __init__(
-        self, connection: PostgresConnection, reading: PostgresConnection, *, keep_keys_s: float
+        self,
+        connection: PostgresConnection,
+        reading: PostgresConnection,
+        *,
+        keep_keys_s: float,
+        events: EventWriting = WRITE_EVENTS,
     ) -> None:
         self._connection = connection
+        self._events = events
         self._reading = reading
         self._keep_keys_s = keep_keys_s
         self._key = LookupKey()
@@ -74,7 +82,7 @@ class PostgresOperations:
         self, notification: NotificationView, note: str, author: Author
     ) -> ExpiredRow | None:
         async with self._connection.acquire() as connection, connection.transaction():
-            ended = await changing.cancel(connection, [notification.id])
+            ended = await changing.cancel(connection, [notification.id], events=self._events)
             if not ended:
                 return None
             await add_action(connection, _of_one("cancelled", notification, note, author))
@@ -82,7 +90,7 @@ class PostgresOperations:
 
     async def retry(self, notification: NotificationView, note: str, author: Author) -> Retried:
         async with self._connection.acquire() as connection, connection.transaction():
-            await changing.expire(connection, [notification.id])
+            await changing.expire(connection, [notification.id], self._events)
             ended = await changing.read_ended(connection, [notification.id])
             if not ended:
                 return Retried.WRONG_STATUS
@@ -190,6 +198,7 @@ class PostgresOperations:
             if row is not None:
                 stopped = operation_of(row)
                 await add_action(connection, _of_operation("stopped", stopped, note, author))
+                await add_finished(self._events, connection, stopped)
                 return stopped
         return await self.operation(id, view)
 
@@ -242,10 +251,24 @@ def _of_operation(verb: str, operation: Operation, note: str, author: Author) ->
     )
 
 
+async def add_finished(
+    events: EventWriting, connection: Connection[Record], operation: Operation
+) -> None:
+    """Write the event of an operation that has ended, in the transaction that ends it."""
+    names = ("id", "kind", "status", "matched", "done", "skipped", "failed", "note", "finished_at")
+    await events.add(
+        connection,
+        EventType.OPERATION_FINISHED,
+        {operation.id: {name: getattr(operation, name) for name in names}},
+        tenant=operation.tenant,
+        mode=operation.mode,
+    )
+
+
 @asynccontextmanager
 async def open_operations(
-    settings: ConnectionSettings, *, keep_keys_s: float
+    settings: ConnectionSettings, *, keep_keys_s: float, events: EventWriting = WRITE_EVENTS
 ) -> AsyncIterator[PostgresOperations]:
     """Operations on connections of their own."""
     async with open_connections(settings, [SEARCH_SETTINGS] * CONNECTIONS) as connections:
-        yield PostgresOperations(*connections, keep_keys_s=keep_keys_s)
+        yield PostgresOperations(*connections, keep_keys_s=keep_keys_s, events=events)

@@ -22,6 +22,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connections,
 )
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.inserting import insert, insert_keyed, key_owner
 from notifier.adapters.postgres.lookups import LookupKey, count_hash, reference_parts
 from notifier.adapters.postgres.queue_names import known_queue
@@ -154,14 +155,20 @@ class PostgresStore:
     """
 
     def __init__(
-        self, worker: WorkerId, connections: StoreConnections, *, keeps_references: bool = False
+        self,
+        worker: WorkerId,
+        connections: StoreConnections,
+        *,
+        keeps_references: bool = False,
+        events: EventWriting = WRITE_EVENTS,
     ) -> None:
         self.worker = worker
         self._connections = connections
         self._keeps_references = keeps_references
+        self._events = events
         self._lookup_key = LookupKey()
         self.suppression_passes = PostgresSuppressionPasses(
-            connections.maintenance, self._lookup_key
+            connections.maintenance, self._lookup_key, events
         )
         """Finds and ends what waits for suppressed recipients."""
 
@@ -169,13 +176,13 @@ class PostgresStore:
         self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
     ) -> Sequence[Pointer]:
         async with self._connections.accept.acquire() as connection:
-            return await insert(connection, items, direct, self._lookup_key)
+            return await insert(connection, items, direct, self._lookup_key, self._events)
 
     async def insert_keyed(
         self, items: Sequence[NewNotification], *, direct: Collection[NotificationId] = ()
     ) -> KeyedInsert:
         async with self._connections.accept.acquire() as connection:
-            return await insert_keyed(connection, items, direct, self._lookup_key)
+            return await insert_keyed(connection, items, direct, self._lookup_key, self._events)
 
     async def has_suppressions(self) -> bool:
         rows = await self._connections.maintenance.fetch(
@@ -258,8 +265,9 @@ class PostgresStore:
                 rows += await self._record_sent(connection, sent)
             if others:
                 ids = [result.id for result, _ in others]
+                values = (*_record_arrays(others), self.worker, min(ids), max(ids))
                 rows += await connection.fetch(
-                    statement("record"), *_record_arrays(others), self.worker, min(ids), max(ids)
+                    self._events.statement("record", len(values)), *values
                 )
             moved = {(row["id"], row["claim"]): _recorded(row) for row in rows}
             replies = [moved.get((result.id, result.claim)) for result, _ in results]
@@ -274,9 +282,10 @@ class PostgresStore:
         self, connection: Connection[Record], sent: TimedResults
     ) -> Sequence[Record]:
         values = (*_sent_arrays(sent), self.worker)
-        if not self._keeps_references:
-            return await connection.fetch(statement("record_sent"), *values)
-        parts = await reference_parts(connection, self._lookup_key, [result for result, _ in sent])
+        parts = self._events.parts("record_sent")
+        if self._keeps_references:
+            results = [result for result, _ in sent]
+            parts = [*await reference_parts(connection, self._lookup_key, results), *parts]
         added = [value for part in parts for value in part.values]
         return await connection.fetch(
             statement_with("record_sent", len(values), parts), *values, *added
@@ -289,8 +298,9 @@ class PostgresStore:
         unsettled = {(result.id, result.claim): (result, ago) for result, ago in results}
         replies: dict[UUID, Recorded] = {}
         for _ in range(MAX_LATE_WRITES):
+            values = (*_late_arrays(list(unsettled.values())), self.worker)
             rows = await connection.fetch(
-                statement("record_late"), *_late_arrays(list(unsettled.values())), self.worker
+                self._events.statement("record_late", len(values)), *values
             )
             replies |= {row["id"]: _recorded_late(row, replies.get(row["id"])) for row in rows}
             unsettled = {
@@ -349,7 +359,7 @@ class PostgresStore:
         claimed_by: UUID,
     ) -> NotClaimed:
         rows = await connection.fetch(
-            statement("fail_unclaimable"), id_, claim, provider, claimed_by
+            self._events.statement("fail_unclaimable", 4), id_, claim, provider, claimed_by
         )
         return NotClaimed(Status.FAILED, rows[0]["age_s"]) if rows else NotClaimed()
 
@@ -429,12 +439,14 @@ class PostgresStore:
         self, decisions: Sequence[OrphanDecision], dead: Sequence[DeadProcess]
     ) -> Sequence[SettledOrphan]:
         by_id = {decision.orphan.id: decision for decision in decisions}
-        rows = await self._connections.maintenance.fetch(
-            statement("settle_orphans"),
+        values = (
             *_decision_arrays(list(by_id.values())),
             self.worker,
             [process.id for process in dead],
             [process.beat for process in dead],
+        )
+        rows = await self._connections.maintenance.fetch(
+            self._events.statement("settle_orphans", len(values)), *values
         )
         return [
             SettledOrphan(by_id[row["id"]], Status(row["status"]), row["age_s"]) for row in rows
@@ -451,7 +463,7 @@ class PostgresStore:
         return [row["id"] for row in rows]
 
     async def sweep(self, ids: Sequence[NotificationId]) -> Sequence[ExpiredRow]:
-        rows = await self._connections.maintenance.fetch(statement("sweep"), ids)
+        rows = await self._connections.maintenance.fetch(self._events.statement("sweep", 1), ids)
         return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in rows]
 
     async def find_lost(self) -> LostFound:
@@ -478,6 +490,20 @@ class PostgresStore:
 
     async def drop_keys(self, keep_days: int) -> int:
         rows = await self._connections.maintenance.fetch("SELECT drop_keys($1) AS days", keep_days)
+        return int(rows[0]["days"])
+
+    async def note_lost(self, dead: Sequence[DeadProcess]) -> Sequence[WorkerId]:
+        rows = await self._connections.maintenance.fetch(
+            statement("workers_lost"),
+            [process.id for process in dead],
+            [process.beat for process in dead],
+        )
+        return [row["id"] for row in rows]
+
+    async def drop_events(self, keep_days: int) -> int:
+        rows = await self._connections.maintenance.fetch(
+            "SELECT drop_events($1) AS days", keep_days
+        )
         return int(rows[0]["days"])
 
     async def prune_keys(self) -> None:
@@ -508,7 +534,7 @@ class PostgresStore:
     ) -> Sequence[ExpiredRow]:
         connection = self._connections.maintenance if newer is None else self._connections.accept
         ids = None if newer is None else list(newer)
-        rows = await connection.fetch(statement("collapse"), ids, MAX_COLLAPSED)
+        rows = await connection.fetch(self._events.statement("collapse", 2), ids, MAX_COLLAPSED)
         return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in rows]
 
     async def recipient_counts(
@@ -687,8 +713,12 @@ async def open_store_connections(
 
 @asynccontextmanager
 async def open_store(
-    settings: ConnectionSettings, worker: WorkerId, *, keeps_references: bool = False
+    settings: ConnectionSettings,
+    worker: WorkerId,
+    *,
+    keeps_references: bool = False,
+    events: EventWriting = WRITE_EVENTS,
 ) -> AsyncIterator[PostgresStore]:
     """A store whose connections connect at first use; closed at the end."""
     async with open_store_connections(settings) as connections:
-        yield PostgresStore(worker, connections, keeps_references=keeps_references)
+        yield PostgresStore(worker, connections, keeps_references=keeps_references, events=events)

@@ -6,9 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup
 from notifier.adapters.postgres.queue_names import known_queue
-from notifier.adapters.postgres.statements import statement
+from notifier.adapters.postgres.statements import statement, statement_with
 from notifier.domain.credentials import Mode
 from notifier.domain.lookups import LookupScope
 from notifier.domain.recipients import recipient_identity
@@ -36,9 +37,15 @@ _AFTER_ALL: Final = UUID(int=2**128 - 1)
 class PostgresSuppressionPasses:
     """Implements ports.suppressions.SuppressionPasses, on a connection that others use too."""
 
-    def __init__(self, connection: PostgresConnection, key: LookupKey) -> None:
+    def __init__(
+        self,
+        connection: PostgresConnection,
+        key: LookupKey,
+        events: EventWriting = WRITE_EVENTS,
+    ) -> None:
         self._connection = connection
         self._key = key
+        self._events = events
 
     async def due(self, ids: Collection[UUID] | None = None) -> Sequence[SuppressionPass]:
         rows = await self._connection.fetch(
@@ -67,8 +74,11 @@ class PostgresSuppressionPasses:
         return await self._matching(rows, _by_hash(passes)), last
 
     async def end(self, rows: Sequence[MatchingRow]) -> Sequence[ExpiredRow]:
+        values = ([row.id for row in rows], [row.reason for row in rows])
+        parts = self._events.parts("suppressions_end", values)
+        added = [value for part in parts for value in part.values]
         ended = await self._connection.fetch(
-            statement("suppressions_end"), [row.id for row in rows], [row.reason for row in rows]
+            statement_with("suppressions_end", len(values), parts), *values, *added
         )
         return [ExpiredRow(row["id"], known_queue(row["queue"]), row["age_s"]) for row in ended]
 

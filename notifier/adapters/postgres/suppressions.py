@@ -17,10 +17,12 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
+from notifier.domain.events import EventType
 from notifier.domain.lookups import LookupScope
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressedOn, Suppression, SuppressionReason
@@ -74,8 +76,9 @@ async def read_suppressed(
 class PostgresSuppressions:
     """Implements ports.suppressions.SuppressionPort."""
 
-    def __init__(self, connection: PostgresConnection) -> None:
+    def __init__(self, connection: PostgresConnection, events: EventWriting = WRITE_EVENTS) -> None:
         self._connection = connection
+        self._events = events
         self._key = LookupKey()
 
     async def add(
@@ -102,6 +105,7 @@ class PostgresSuppressions:
                 [None for _ in unique],
             )
             await add_action(connection, _added(scope, rows, author))
+            await self._announce(connection, scope, rows)
         await self._wait_until_known()
         added = {
             (row["hash"], row["channel"], row["topic"]): AddedSuppression(
@@ -159,10 +163,17 @@ class PostgresSuppressions:
                     request_id=author.request_id,
                 )
                 await add_action(connection, action)
+                await self._events.add(
+                    connection,
+                    EventType.SUPPRESSION_DELETED,
+                    {id: {"id": id, "recipient": None, **_shown(row)}},
+                    tenant=scope.tenant,
+                    mode=scope.mode,
+                )
         return row is not None
 
     async def unsubscribe(self, wish: Unsubscribe) -> UUID:
-        async with self._connection.acquire() as connection:
+        async with self._connection.acquire() as connection, connection.transaction():
             (row,) = await connection.fetch(
                 statement("suppressions_add"),
                 wish.scope.tenant,
@@ -177,9 +188,32 @@ class PostgresSuppressions:
                 [None],
                 [wish.notification],
             )
+            await self._announce(connection, wish.scope, [row])
         await self._wait_until_known()
         id_: UUID = row["id"]
         return id_
+
+    async def _announce(
+        self, connection: Connection[Record], scope: SuppressionScope, rows: Sequence[Record]
+    ) -> None:
+        """Write the events of new suppressions. Their recipients are read with the events."""
+        created = {
+            row["id"]: {
+                "id": row["id"],
+                "recipient": None,
+                **_shown(row),
+                "notification": row["notification"],
+            }
+            for row in rows
+            if row["is_new"]
+        }
+        await self._events.add(
+            connection,
+            EventType.SUPPRESSION_CREATED,
+            created,
+            tenant=scope.tenant,
+            mode=scope.mode,
+        )
 
     async def _recipient_of(self, connection: Connection[Record], wish: Unsubscribe) -> str | None:
         """Return the recipient of the notification, None if it is gone or erased."""
@@ -262,7 +296,9 @@ def _suppression(row: Record) -> Suppression:
 
 
 @asynccontextmanager
-async def open_suppressions(settings: ConnectionSettings) -> AsyncIterator[PostgresSuppressions]:
+async def open_suppressions(
+    settings: ConnectionSettings, *, events: EventWriting = WRITE_EVENTS
+) -> AsyncIterator[PostgresSuppressions]:
     """Suppressions on a connection of their own."""
     async with open_connection(settings) as connection:
-        yield PostgresSuppressions(connection)
+        yield PostgresSuppressions(connection, events)

@@ -18,6 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from notifier.adapters.telemetry.event_metrics import EventMetrics
 from notifier.adapters.telemetry.notification_metrics import NotificationMetrics
 from notifier.adapters.telemetry.process_metrics import ProcessMetrics
 from notifier.adapters.telemetry.provider_metrics import ProviderMetrics
@@ -30,7 +31,14 @@ from notifier.domain.notification import Channel, Priority, QueueKey
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ScheduleMetrics, ProcessMetrics):
+class Metrics(
+    NotificationMetrics,
+    QueueMetrics,
+    ProviderMetrics,
+    ScheduleMetrics,
+    EventMetrics,
+    ProcessMetrics,
+):
     """Implements notifier.ports.observer.Observer.
 
     `providers` names the providers of each channel. `target_wait_s` is the wait that each priority
@@ -54,6 +62,7 @@ class Metrics(NotificationMetrics, QueueMetrics, ProviderMetrics, ScheduleMetric
         QueueMetrics.__init__(self, factory, queues)
         ProviderMetrics.__init__(self, factory, names, channels)
         ScheduleMetrics.__init__(self, factory)
+        EventMetrics.__init__(self, factory)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:

@@ -109,6 +109,11 @@ class Gate:
             self._check_host(headers)
         return headers
 
+    def still_admits(self, principal: Principal) -> bool:
+        """Whether the key that a request came with is still neither revoked nor expired."""
+        key = principal.key
+        return self.auth is None or key is None or self.auth.keyring.holds(key)
+
     async def charge(self, scope: Scope, principal: Principal, cost: float) -> None:
         """Charge a call to the key, if it has a rate.
 

@@ -44,6 +44,7 @@ from notifier.api.submission.idempotency import HEADER
 from notifier.api.templating.documents import LOCALES_SCHEMA
 from notifier.domain.controls import ScopeKind
 from notifier.domain.credentials import KEY_ID, Mode
+from notifier.domain.event_cursor import MAX_CURSOR_BYTES
 from notifier.domain.notification import FINAL, EndReason, Status
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.suppressions import SuppressionReason
@@ -141,6 +142,18 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
         "include": (
             "Parts of the answer that are left out otherwise. They need the scope `operate`.",
             _any_of(_one_of(["notification"])),
+        ),
+    },
+    "events": {
+        "type": (
+            "Only of these types; notification.* stands for all those that begin so.",
+            _any_of({"type": "string", "pattern": r"^[a-z]+\.([a-z]+|\*)$"}),
+        ),
+        "notification": ("Only of these notifications.", _any_of(_ID)),
+        "from": ("Only from about this instant on, if no cursor is given.", _INSTANT),
+        "cursor": (
+            "`next_cursor` of the previous page, or the id of an event of a stream.",
+            {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": MAX_CURSOR_BYTES},
         ),
     },
     "deployment": {

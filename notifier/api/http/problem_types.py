@@ -83,6 +83,13 @@ class ProblemType(Enum):
         404,
         "There is no such path, no notification with this id, or nothing with this name.",
     )
+    CURSOR_GONE = Definition(
+        "cursor-gone",
+        "Nothing can be read after this cursor",
+        410,
+        "The events after it may have been dropped, or Postgres was restored since. Begin without "
+        "a cursor, or with `from`.",
+    )
     KEY_MISSING = Definition(
         "key-missing",
         "A key is missing",

@@ -27,6 +27,8 @@ from notifier.api.http.suggestions import suggested
 from notifier.api.http.uuids import canonical_uuid
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.event_cursor import EventCursor, decode_cursor
+from notifier.domain.events import EventType
 from notifier.domain.lookups import LookupKind, LookupRules
 from notifier.domain.mailbox import NamedAddress
 from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
@@ -229,6 +231,28 @@ class SuppressionQuery:
         return _after(values.get("cursor"), SuppressionFilter(scope=scope, **fields))
 
 
+class EventQuery:
+    """Parses `tenant`, `mode` and the filters of events, and the parameters of `others`."""
+
+    def __init__(self, channels: Mapping[str, object], *others: str) -> None:
+        parsers: dict[str, ValueParser] = {
+            "tenant": _tenant,
+            "mode": _mode,
+            "type": _event_types,
+            "channel": partial(_any_of, tuple(channels)),
+            "priority": partial(_any_of, tuple(Priority)),
+            "tag": _searchable_texts,
+            "notification": _ids,
+            "limit": _limit,
+        }
+        readable: dict[str, ValueParser] = {"cursor": _event_cursor, "from": _instant}
+        self._query = Query(parsers | {name: readable[name] for name in others})
+
+    def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        return self._query.parse(request)
+
+
 def offered_filters(names: Sequence[str], lookups: LookupRules) -> list[str]:
     """Returns the parameters of a list that the settings allow, each key of metadata by itself."""
     if METADATA not in names:
@@ -402,6 +426,38 @@ def _texts(text: str) -> tuple[str, ...]:
             "with commas between them"
         )
     return values
+
+
+def _event_types(text: str) -> tuple[str, ...]:
+    """Returns the types that are named, or that begin as one that ends in .* does."""
+    names: set[str] = set()
+    for part in text.split(","):
+        named = {
+            type_
+            for type_ in EventType
+            if type_ == part or (part.endswith(".*") and type_.startswith(part[:-1]))
+        }
+        if not named:
+            raise ValueError(
+                f"one of {', '.join(EventType)}, or notification.*, or several with commas "
+                "between them"
+            )
+        names |= named
+    return tuple(sorted(names))
+
+
+def _ids(text: str) -> tuple[NotificationId, ...]:
+    ids = [canonical_uuid(part) for part in text.split(",")]
+    if len(ids) > MAX_VALUES or None in ids:
+        raise ValueError(f"an id, or up to {MAX_VALUES} with commas between them")
+    return tuple(NotificationId(id_) for id_ in ids if id_ is not None)
+
+
+def _event_cursor(text: str) -> EventCursor:
+    try:
+        return decode_cursor(text)
+    except ValueError as error:
+        raise ValueError("the next_cursor of a page of events, or the id of a stream") from error
 
 
 def _tenant(text: str) -> TenantId:

@@ -23,6 +23,7 @@ from notifier.api.auth.documents import (
 )
 from notifier.api.docs.problem_page import PROBLEMS_PATH
 from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
+from notifier.api.events.documents import EventPage
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.query import AUDIT_FILTERS, PAGING_PARAMETERS
 from notifier.api.requests import (
@@ -56,6 +57,13 @@ from notifier.api.responses import (
 from notifier.api.routes.audit import AUDIT, AuditRoutes
 from notifier.api.routes.blobs import BLOBS, BlobRoutes
 from notifier.api.routes.control import ControlRoutes
+from notifier.api.routes.events import (
+    EVENT_PARAMETERS,
+    EVENTS,
+    LOG_PARAMETERS,
+    LOGS,
+    EventRoutes,
+)
 from notifier.api.routes.explanation import EXPLANATION, ExplanationRoutes
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
@@ -439,6 +447,38 @@ ROUTES: Final = (
         summary="One version of a template, as it was saved.",
         response=StoredParts,
         parameters=("template", "version", "tenant"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="listEvents",
+        access=tenant(READ),
+        tag="events",
+        method="get",
+        path=EVENTS,
+        handler=EventRoutes.read_page,
+        summary=(
+            "What happened, in the order in which it was committed; without a cursor from the "
+            "oldest event that is kept. `Accept: text/plain` gets lines, `text/event-stream` a "
+            "stream that begins now, or resumes at the header Last-Event-ID."
+        ),
+        response=EventPage,
+        parameters=EVENT_PARAMETERS,
+        problems=(
+            *_PLAIN_PROBLEMS,
+            ProblemType.NOT_FOUND,
+            ProblemType.CURSOR_GONE,
+            ProblemType.OVERLOADED,
+        ),
+    ),
+    Route(
+        id="readLogs",
+        access=tenant(READ),
+        tag="events",
+        method="get",
+        path=LOGS,
+        handler=EventRoutes.read_logs,
+        summary="The last events as lines, oldest first.",
+        parameters=LOG_PARAMETERS,
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(

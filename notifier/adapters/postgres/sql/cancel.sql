@@ -20,6 +20,7 @@ WITH waiting AS (
     WHERE EXISTS (SELECT FROM notifications n WHERE n.id = e.id)
     ON CONFLICT (id) DO NOTHING
 )
+-- :parts
 SELECT id, queue,
        CASE WHEN isfinite(created_at) THEN date_part('epoch', now() - created_at) ELSE 0 END AS age_s
 FROM ended

@@ -25,6 +25,7 @@ WITH noted AS (
     WHERE c.replaced_by = n.replaced_by AND c.id = n.id
       AND (n.id IN (SELECT id FROM ended) OR NOT EXISTS (SELECT FROM live l WHERE l.id = n.id))
 )
+-- :parts
 SELECT id, queue,
        CASE WHEN isfinite(created_at) THEN date_part('epoch', now() - created_at) ELSE 0 END AS age_s
 FROM ended

@@ -17,5 +17,6 @@ WITH failed AS (
     WHERE EXISTS (SELECT FROM notifications n WHERE n.id = $1)
     ON CONFLICT (id) DO NOTHING
 )
+-- :parts
 SELECT CASE WHEN isfinite(created_at) THEN date_part('epoch', now() - created_at) ELSE 0 END AS age_s
 FROM failed

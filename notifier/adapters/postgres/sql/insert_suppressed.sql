@@ -6,4 +6,5 @@
     SELECT id, 0, 'suppressed', queue, reason, 0, (SELECT now FROM clock), (SELECT now FROM clock)
     FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, queue, reason) JOIN stored USING (id)
     ON CONFLICT (id) DO NOTHING
+    RETURNING id, queue, reason
 )

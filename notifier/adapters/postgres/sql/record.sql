@@ -83,4 +83,5 @@ WITH clock AS MATERIALIZED (
     WHERE m.status <> 'retrying'
     ON CONFLICT (id) DO NOTHING
 )
+-- :parts
 SELECT id, claim, status, date_part('epoch', now() - created_at) AS age_s FROM moved

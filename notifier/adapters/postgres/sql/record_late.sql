@@ -18,7 +18,8 @@ WITH result AS (
         AS t (id, claim, outcome, provider, code, detail, reference, http_status, queue_wait_s,
               took_s, finished_ago_s)
 ), known AS (
-    SELECT r.*, n.created_at, e.status::text AS end_status,
+    SELECT r.*, n.created_at, n.queue, e.status::text AS end_status,
+           least(coalesce(l.tries, e.tries, 0) + 1, 32767)::smallint AS spent,
            coalesce(l.claim, e.claim, r.claim) AS present_claim,
            l.id IS NOT NULL AND l.claimed_by = '00000000-0000-0000-0000-000000000000' AS is_waiting,
            l.id IS NOT NULL AS is_live,
@@ -61,6 +62,7 @@ WITH result AS (
 ), settled AS (
     SELECT * FROM settled_row UNION ALL SELECT * FROM settled_end
 )
+-- :parts
 SELECT k.id, k.claim, NOT k.is_own AND k.present_claim >= k.claim AS late,
        date_part('epoch', now() - k.created_at) AS age_s,
        CASE WHEN s.id IS NOT NULL THEN 'sent'

@@ -14,7 +14,7 @@ WITH moved AS (
         AS r (id, claim, provider, code, detail, reference, http_status, queue_wait_s, took_s,
               finished_ago_s)
     WHERE l.id = ANY ($1::uuid[]) AND l.id = r.id AND l.claim = r.claim AND l.claimed_by = $11
-    RETURNING l.id, l.claim, l.tries, l.created_at, r.provider, r.code, r.detail, r.reference,
+    RETURNING l.id, l.claim, l.queue, l.tries, l.created_at, r.provider, r.code, r.detail, r.reference,
               r.http_status, r.queue_wait_s, r.took_s, r.finished_ago_s
 ), attempted AS (
     INSERT INTO attempts (id, claim, recorded_by, started_at, finished_at, queue_wait_s, provider,

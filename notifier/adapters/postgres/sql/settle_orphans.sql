@@ -55,4 +55,5 @@ WITH clock AS MATERIALIZED (
     WHERE o.status <> 'queued' AND EXISTS (SELECT FROM notifications n WHERE n.id = o.id)
     ON CONFLICT (id) DO NOTHING
 )
+-- :parts
 SELECT id, status, date_part('epoch', now() - created_at) AS age_s FROM orphan

@@ -1,0 +1,1 @@
+"""Events as callers read them: documents, lines and streams."""
