@@ -287,6 +287,14 @@ async def test_a_stream_that_resumes_while_events_are_written_misses_and_repeats
     assert received == sent
 
 
+async def test_line_breaks_in_metadata_do_not_end_a_frame(api: Api) -> None:
+    metadata = b'{"a":\n\n"data: 1",\r\n"event"\n:2}'
+    async with api.stream() as frames:
+        await api.send(metadata=metadata)
+        [document] = await take(frames, 1)
+    assert document["data"]["notification"]["metadata"] == {"a": "data: 1", "event": 2}
+
+
 async def test_streams_share_what_is_read_and_end_at_the_stop(api: Api) -> None:
     async with api.stream("?tag=a") as some, api.stream() as all_:
         assert api.observer.streams == 2

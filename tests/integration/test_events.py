@@ -230,6 +230,24 @@ async def test_readers_that_are_killed_get_each_event_of_transactions_that_end_l
         assert Counter(reader.result()) == Counter(written)
 
 
+async def test_what_runs_when_a_reader_begins_is_read_when_it_is_committed(
+    database_url: str, connection: Connection, events: PostgresEvents
+) -> None:
+    early, late = [new_id()], [new_id()]
+    writer = await asyncpg.connect(database_url)
+    await writer.execute("BEGIN; CREATE TEMP TABLE first (n int)")
+    at = await connection.fetchval("SELECT clock_timestamp()")
+    await connection.execute(STORE_SOME, late)
+    await connection.execute(WRITE, late)
+    starts = [await events.since(at), await events.since(None), await events.now()]
+    await writer.execute(STORE_SOME, early)
+    await writer.execute(WRITE, early)
+    await writer.execute("COMMIT")
+    await writer.close()
+    found = [ids_of((await read_on(events, start))[0]) for start in starts]
+    assert found == [early + late, early + late, early]
+
+
 async def test_an_event_has_the_same_id_whenever_it_is_read(
     store: PostgresStore, events: PostgresEvents
 ) -> None:

@@ -53,12 +53,15 @@ _SESSION: Final = {
 
 
 class _State(NamedTuple):
-    """The history that Postgres is in, the time from which events are read, and the present."""
+    """The time from which events are read, and the cursor of a reader that has seen all of them."""
 
-    epoch: int
     kept_from: datetime
-    beyond: int
-    now: datetime
+    seen: EventCursor
+
+    @property
+    def start(self) -> EventCursor:
+        """The cursor of a reader that has seen nothing."""
+        return EventCursor(self.seen.epoch, self.seen.at, 0)
 
 
 class PostgresEvents:
@@ -70,16 +73,21 @@ class PostgresEvents:
     async def now(self) -> EventCursor:
         async with self._connection.acquire() as connection:
             state = await _state(connection)
-            start = EventCursor(state.epoch, state.now, 0)
-            read = await _read(connection, replace(start, beyond=state.beyond))
-        return bounded(read.present, start)
+        return bounded(state.seen, state.start)
 
     async def since(self, at: datetime | None) -> EventCursor:
         async with self._connection.acquire() as connection:
             state = await _state(connection)
             start = state.kept_from if at is None else max(at, state.kept_from)
-            first = await _first_since(connection, start, state.beyond)
-        return EventCursor(state.epoch, max(state.kept_from, min(start, state.now)), first)
+            first = await _first_since(connection, start, state.seen.beyond)
+        cursor = EventCursor(
+            state.seen.epoch,
+            max(state.kept_from, min(start, state.seen.at)),
+            first,
+            # Those that run now may still write events of this time or later.
+            tuple(number for number in state.seen.running if number < first),
+        )
+        return bounded(cursor, state.start)
 
     async def read(
         self, cursor: EventCursor, limit: int, selection: EventFilter | None = None
@@ -87,7 +95,7 @@ class PostgresEvents:
         bound = limit if selection is None else max(limit, MAX_EXAMINED)
         async with self._connection.acquire() as connection:
             state = await _state(connection)
-            if cursor.epoch != state.epoch or cursor.at < state.kept_from:
+            if cursor.epoch != state.seen.epoch or cursor.at < state.kept_from:
                 return CursorGone()
             read = await _read(connection, cursor)
             if cursor.beyond > read.present.beyond:  # of a time that a restore has undone
@@ -114,7 +122,7 @@ class PostgresEvents:
         found: list[Event] = []
         async with self._connection.acquire() as connection:
             state = await _state(connection)
-            before = state.beyond
+            before = state.seen.beyond
             for _ in range(MAX_LAST_READS):
                 batches = await connection.fetch(
                     statement("events_last"), before, MAX_LAST_BATCHES, state.kept_from
@@ -217,11 +225,12 @@ async def _state(connection: Connection[Record]) -> _State:
         )
     name = f"{row['system_identifier']}/{row['database']}/{row['timeline']}"
     oldest = row["oldest_day"]
-    kept_from = row["now"]
+    kept_from: datetime = row["now"]
     if oldest is not None:
         kept_from = datetime.strptime(oldest, "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=1)
     epoch = int.from_bytes(sha256(name.encode()).digest()[:_EPOCH_BYTES])
-    return _State(epoch, kept_from, row["beyond"], row["now"])
+    seen = EventCursor(epoch, row["now"], row["beyond"], tuple(row["running"]))
+    return _State(kept_from, seen)
 
 
 async def _first_since(connection: Connection[Record], at: datetime, beyond: int) -> int:

@@ -20,6 +20,9 @@ _ENCODER: Final = msgspec.json.Encoder()
 def frame_of(read: ReadEvent) -> bytes:
     """Returns an event of a stream (server-sent events); its id is the cursor."""
     document = _ENCODER.encode(Event.of(read.event))
+    # In JSON a line break stands between tokens only, where a caller's metadata may have some. In a
+    # frame it would begin another field.
+    document = document.replace(b"\n", b" ").replace(b"\r", b" ")
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (
         encode_cursor(read.cursor).encode(),
         read.event.type.encode(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ MAX_READ: Final = 2000
 """Events of one read."""
 MAX_QUEUED: Final = 10_000
 """Events that a stream may lag behind. One that takes them more slowly is cut; it can resume."""
+
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 log = structlog.get_logger(__name__)
 
@@ -151,6 +154,8 @@ class EventFeed:
         self._cursor: EventCursor | None = None
         self._is_stopped = False
         self._has_failed = False
+        self._unreported, self._oldest_at = 0, _NEVER
+        """Of reads that were not complete: how late they are is known at the next complete one."""
 
     @contextmanager
     def subscribed(self, selection: EventFilter, holder: str) -> Iterator[Subscription]:
@@ -222,10 +227,12 @@ class EventFeed:
             self._close_all()
             return True
         self._cursor = page.cursor
-        if page.events:
-            first = min(read.event.at for read in page.events)
-            lag_s = max(0.0, (page.cursor.at - first).total_seconds())
-            self._observer.events_read(len(page.events), lag_s)
+        self._unreported += len(page.events)
+        self._oldest_at = min([self._oldest_at, *(read.event.at for read in page.events)])
+        if page.is_complete and self._unreported:
+            lag_s = max(0.0, (page.cursor.at - self._oldest_at).total_seconds())
+            self._observer.events_read(self._unreported, lag_s)
+            self._unreported, self._oldest_at = 0, _NEVER
         self._give(_Chunk(page.events), page.cursor)
         return page.is_complete
 
