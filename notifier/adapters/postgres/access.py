@@ -49,6 +49,7 @@ TABLES: Final = (
     "retries",
     "schedules",
     "event_batches",
+    "inbox_entries",
 )
 FUNCTIONS: Final = (
     "ensure_days(integer)",

@@ -12,6 +12,7 @@ from notifier.adapters.postgres import (
     controls,
     events,
     heartbeat,
+    inbox,
     key_rates,
     keys,
     leases,
@@ -87,11 +88,13 @@ _CONNECTIONS_OF_AN_API: Final = (
     + operations.CONNECTIONS
     + schedules.CONNECTIONS
     + events.CONNECTIONS
+    + inbox.CONNECTIONS
 )
+_CONNECTIONS_OF_A_WORKER: Final = rates.CONNECTIONS + inbox.WRITER_CONNECTIONS
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
-    "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS,
-    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + rates.CONNECTIONS,
+    "worker": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_A_WORKER,
+    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + _CONNECTIONS_OF_A_WORKER,
 }
 """How many connections a process of each kind opens at most."""
 
