@@ -21,6 +21,7 @@ from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.server import open_server
 from notifier.api.routes.events import EventSources
+from notifier.api.routes.inbox import InboxSources
 from notifier.api.rules import ApiRules
 from notifier.api.submission.validation import SubmitValidator
 from notifier.app.accepting import api_rules
@@ -78,6 +79,7 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_inboxes import memory_inboxes
 from tests.memory_schedules import MemorySchedules
 from tests.memory_suppressions import MemorySuppressions
 from tests.unit.fakes_operations import MemoryOperations
@@ -563,6 +565,7 @@ def make_api(
     operations: MemoryOperations | None = None,
     schedules: MemorySchedules | None = None,
     events: EventSources | None = None,
+    inbox: InboxSources | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
@@ -591,6 +594,7 @@ def make_api(
         operations=operations,
         schedules=schedules or MemorySchedules(),
         events=events,
+        inbox=inbox or memory_inboxes(),
     )
 
 

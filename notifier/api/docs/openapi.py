@@ -37,7 +37,7 @@ from notifier.api.routes.notifications import LOOKUP_FILTERS, NOTIFICATION_FILTE
 from notifier.api.routes.operations import BESIDE_IDS
 from notifier.api.routes.route import Route
 from notifier.api.rules import AddressKind, ApiRules
-from notifier.api.submission.address_schemas import recipient_schema
+from notifier.api.submission.address_schemas import USER_PATTERN, recipient_schema
 from notifier.api.submission.content import content_schema
 from notifier.api.submission.email_schemas import head_schemas
 from notifier.api.submission.idempotency import HEADER
@@ -45,6 +45,7 @@ from notifier.api.templating.documents import LOCALES_SCHEMA
 from notifier.domain.controls import ScopeKind
 from notifier.domain.credentials import KEY_ID, Mode
 from notifier.domain.event_cursor import MAX_CURSOR_BYTES
+from notifier.domain.inbox import MAX_TOKEN_LENGTH, MAX_USER_LENGTH, TOKEN_PREFIX
 from notifier.domain.notification import FINAL, EndReason, Status
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.suppressions import SuppressionReason
@@ -156,6 +157,22 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
             {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": MAX_CURSOR_BYTES},
         ),
     },
+    "inbox": {
+        "user": (
+            "The id of a user, percent-encoded, as the recipient in a submit.",
+            {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_USER_LENGTH,
+                "pattern": USER_PATTERN,
+            },
+        ),
+        "unread": ("Only unread entries.", {"type": "boolean", "default": False}),
+        "token": (
+            "A user token, for readers that send no header, such as EventSource.",
+            {"type": "string", "pattern": f"^{TOKEN_PREFIX}", "maxLength": MAX_TOKEN_LENGTH},
+        ),
+    },
     "deployment": {
         "provider": ("The name of a provider.", {"type": "string"}),
     },
@@ -193,12 +210,19 @@ _REPLAYED_HEADER: Final[Json] = {
 }
 _BEARER: Final = "key"
 _SESSION: Final = "session"
+_USER: Final = "user"
 _SECURITY_SCHEMES: Final[Json] = {
     _BEARER: {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "ntf_live_... or ntf_test_...",
         "description": "A key that `notifier keys create` or `POST /v1/keys` has made.",
+    },
+    _USER: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": f"{TOKEN_PREFIX}...",
+        "description": "A token of a user, from `POST /v1/inbox/{user}/token`.",
     },
     _SESSION: {
         "type": "apiKey",
@@ -427,7 +451,8 @@ def _operation(route: Route, rules: ApiRules) -> Json:
     }
     if is_guarded:
         operation["description"] = _access_text(route.access)
-        operation["security"] = [{_BEARER: []}, {_SESSION: []}]
+        schemes = (_BEARER, _SESSION, *([_USER] if route.access.takes_user_token else ()))
+        operation["security"] = [{scheme: []} for scheme in schemes]
     if route.is_deprecated:
         operation["deprecated"] = True
     names = offered_filters(route.parameters, rules.lookups)
@@ -463,7 +488,8 @@ def _access_text(access: Access) -> str:
     if not access.scopes:
         return f"Needs any {kind}."
     scopes = " or ".join(f"`{scope}`" for scope in access.scopes)
-    return f"Needs a {kind} with the scope {scopes}."
+    user = ", or the token of the user" if access.takes_user_token else ""
+    return f"Needs a {kind} with the scope {scopes}{user}."
 
 
 def _response(route: Route) -> Json:

@@ -253,6 +253,23 @@ class EventQuery:
         return self._query.parse(request)
 
 
+class InboxQuery:
+    """Parses `tenant`, and those of the parameters of inboxes that are named."""
+
+    def __init__(self, *names: str) -> None:
+        known: dict[str, ValueParser] = {
+            "unread": _true,
+            "cursor": str,
+            "limit": _limit,
+            "token": str,
+        }
+        self._query = Query({"tenant": _tenant} | {name: known[name] for name in names})
+
+    def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        return self._query.parse(request)
+
+
 def offered_filters(names: Sequence[str], lookups: LookupRules) -> list[str]:
     """Returns the parameters of a list that the settings allow, each key of metadata by itself."""
     if METADATA not in names:
@@ -361,11 +378,12 @@ def _after(cursor: str | None, selection: F) -> F:
         return selection
     position = position_in(cursor, selection)
     if position is None:
-        raise _wrong_cursor()
+        raise wrong_cursor()
     return replace(selection, before=position)
 
 
-def _wrong_cursor() -> InvalidNotification:
+def wrong_cursor() -> InvalidNotification:
+    """Returns the refusal of a cursor that is not of the list."""
     expected = "the next_cursor of a page of the same list, with the same filters"
     return InvalidNotification("?cursor", expected)
 
@@ -388,10 +406,16 @@ def page_of(
     cursor, limit = paging.get("cursor"), paging.get("limit", DEFAULT_LIMIT)
     after = "" if cursor is None else key_in(cursor, listed)
     if after is None:
-        raise _wrong_cursor()
+        raise wrong_cursor()
     left = sorted((row for row in rows if key(row) > after), key=key)
     page = left[:limit]
     return page, cursor_after_key(key(page[-1]), listed) if len(left) > limit else None
+
+
+def _true(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("true or false")
+    return text == "true"
 
 
 def _limit(text: str) -> int:
