@@ -168,6 +168,7 @@ UNKNOWN: Final = {
     "operation": "0192f0c1-0000-7000-8000-000000000000",
     "schedule": "0192f0c1-0000-7000-8000-000000000000",
     "token": "unknown",
+    "user": "ada",
     "kind": "channel",
     "name": "email",
     "tenant": "nobody",
