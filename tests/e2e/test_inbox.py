@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,13 +100,15 @@ def script_of_the_guide() -> str:
 async def page(script: Path, api: str, token: str) -> AsyncIterator[asyncio.StreamReader]:
     """The page of a user; yields what it prints."""
     process = await asyncio.create_subprocess_exec(
-        NODE, PAGE, script, api, ORIGIN, token, stdout=asyncio.subprocess.PIPE
+        *(NODE, PAGE, script, api, ORIGIN, token),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # the program in .venv starts the real one
     )
     assert process.stdout is not None
     try:
         yield process.stdout
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 

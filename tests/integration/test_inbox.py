@@ -12,6 +12,7 @@ import pytest
 
 from harness.client import until
 from notifier.adapters.postgres import inbox as inbox_module
+from notifier.adapters.postgres import inbox_erasing
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.inbox import (
     Inboxes,
@@ -19,6 +20,7 @@ from notifier.adapters.postgres.inbox import (
     open_inbox_writer,
     open_inboxes,
 )
+from notifier.adapters.postgres.inbox_erasing import erase_entries
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.credentials import Mode
@@ -173,10 +175,8 @@ async def test_an_erased_notification_gets_no_entry_and_one_being_added_is_found
         await connection.execute("UPDATE notifications SET recipient = '' WHERE id = $1", erased)
     assert await place.entries() == []
     await place.writer.add(NewEntry(adding, None, "b", None))
-    removed = await connection.fetch(
-        statement("inbox_erase"), [""], "live", ["ada"], datetime.now(UTC), [adding]
-    )
-    assert [row["id"] for row in removed] == [adding]
+    assert await erase_entries(connection, [erased, adding]) == 1
+    assert await place.entries() == []
     assert [entry.id for entry in await place.entries(Inbox(SHOP, Mode.LIVE, "ada"))] == [kept]
 
 
@@ -184,22 +184,40 @@ async def _is_waiting(connection: Connection) -> bool:
     return bool(await connection.fetchval(SESSIONS_THAT_WAIT_FOR_A_LOCK))
 
 
-async def test_an_erasure_removes_older_entries_of_its_users_only(
-    place: Place, connection: Connection
+class Named:
+    """Implements ErasedUsers for users with this name."""
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+
+    def has(self, inbox: Inbox) -> bool:
+        return inbox.user.lower() == self._user and inbox.mode is Mode.LIVE
+
+
+async def test_an_erasure_finds_the_inboxes_of_its_users_without_their_notifications(
+    place: Place, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await place.add("a", "b")
-    [bob] = await place.add("c", inbox=ADA._replace(user="bob"))
+    monkeypatch.setattr(inbox_erasing, "MAX_INBOXES", 2)
+    gone = [ADA, ADA._replace(user="Ada"), ADA._replace(tenant=SHOP)]
+    for inbox in gone:
+        await place.add("a", "b", inbox=inbox)
+    kept = []
+    for user in ("bob", "ad", "adam", "zoe"):
+        kept += await place.add("c", inbox=ADA._replace(user=user))
     until_at = datetime.now(UTC)
-    [later] = await place.add("d")
+    kept += await place.add("later")
     await connection.execute(
-        "UPDATE inbox_entries SET created_at = 'infinity' WHERE id = $1", later
+        "UPDATE inbox_entries SET created_at = 'infinity' WHERE id = $1", kept[-1]
     )
-    for count in (2, 0):
-        rows = await connection.fetch(
-            statement("inbox_erase"), ["", "shop"], "live", ["ada"], until_at, []
-        )
-        assert len(rows) == count
-    assert set(await _ids(connection)) == {bob, later}
+    for _ in range(2):
+        after, steps = None, 0
+        while after is not None or not steps:
+            after = await inbox_erasing.erase_inboxes(
+                connection, Named("ada"), until_at=until_at, after=after
+            )
+            steps += 1
+        assert steps >= 3
+        assert set(await _ids(connection)) == set(kept)
 
 
 async def _ids(connection: Connection) -> list[NotificationId]:

@@ -144,7 +144,7 @@ class PostgresInboxReader:
         rows = await self._connection.fetch(
             statement("inbox_changes"),
             cursor.snapshot,
-            *_columns(inboxes),
+            *inbox_columns(inboxes),
             MAX_CHANGES_OF_INBOX + 1,
             MAX_CHANGES,
         )
@@ -172,11 +172,14 @@ class Inboxes(NamedTuple):
 
 
 async def _unread(connection: PostgresConnection, inboxes: Sequence[Inbox]) -> Sequence[int]:
-    rows = await connection.fetch(statement("inbox_unread"), *_columns(inboxes), MAX_UNREAD)
+    rows = await connection.fetch(statement("inbox_unread"), *inbox_columns(inboxes), MAX_UNREAD)
     return [row["unread"] for row in rows]
 
 
-def _columns(inboxes: Sequence[Inbox]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+def inbox_columns(
+    inboxes: Sequence[Inbox],
+) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """Return tenants, modes and users of inboxes, as parameters of a statement."""
     return (
         [inbox.tenant for inbox in inboxes],
         [inbox.mode for inbox in inboxes],
