@@ -103,7 +103,8 @@ class InboxChange(NamedTuple):
 class InboxChanges(NamedTuple):
     """The changes of some inboxes since a cursor, and how many entries of those are unread.
 
-    `cursor` is where the next ones begin. Of the inboxes in `cut` there were too many changes.
+    `cursor` is where the next ones begin. Of the inboxes in `cut` changes are missing: there were
+    too many, or the history of Postgres is another one.
     """
 
     cursor: InboxCursor

@@ -322,7 +322,7 @@ async def test_keys_need_the_scopes_of_the_contract(api: Api) -> None:
         ("POST", "ada/read", submitter, reader),
         ("POST", "ada/token", submitter, reader),
     ):
-        body = {"ids": []} if path == "ada/read" else None
+        body: Document | None = {"ids": []} if path == "ada/read" else None
         assert (await api.call(method, path, bad, body))[0] == 403
         if "events" in path:
             async with api.stream(path, good):

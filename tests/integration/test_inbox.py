@@ -28,7 +28,7 @@ from notifier.domain.errors import StoreRejected
 from notifier.domain.inbox import MAX_UNREAD, Inbox
 from notifier.domain.notification import Channel, NotificationId, Priority, QueueKey
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
-from notifier.ports.inbox import Entry, NewEntry
+from notifier.ports.inbox import Entry, InboxCursor, NewEntry
 from tests.builders import EMAIL_HIGH, a_notification, new_id, worker_id
 from tests.live_rows import SESSIONS_THAT_WAIT_FOR_A_LOCK
 
@@ -355,6 +355,14 @@ async def test_an_inbox_with_too_many_changes_is_cut(
     assert found.cut == {ADA}
     monkeypatch.setattr(inbox_module, "MAX_CHANGES", 5)
     assert (await reader.changes(cursor, [ADA, bob])).cut == {ADA, bob}
+
+
+async def test_after_a_restore_every_inbox_is_cut(place: Place) -> None:
+    ahead = 2**40
+    cursor = InboxCursor(f"{ahead}:{ahead}:")
+    found = await place.inboxes.reader.changes(cursor, [ADA])
+    assert found.cut == {ADA}
+    assert (await place.inboxes.reader.changes(found.cursor, [ADA])).cut == set()
 
 
 async def test_rows_of_another_cluster_that_were_restored_are_no_changes(

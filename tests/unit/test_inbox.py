@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64encode
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.adapters.providers.inbox import InboxProvider, SandboxWithInbox
+from notifier.adapters.providers.inbox import InboxProvider, InboxSettings, SandboxWithInbox
 from notifier.adapters.providers.registry import check_provider, check_settings
 from notifier.adapters.providers.sandbox_in_worker import SandboxInWorker
-from notifier.adapters.providers.settings import ProviderSettings
 from notifier.api.auth.user_tokens import UserTokens
 from notifier.api.http.stream_slots import StreamSlots
 from notifier.api.http.user_paths import UserPaths, decoded_user
+from notifier.app.dev import settings_of_dev
+from notifier.app.dev_file import DevFile
 from notifier.app.providers import provider_settings
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import Overloaded, StoreRejected, StoreUnavailable
@@ -211,7 +213,7 @@ async def test_a_notification_becomes_an_entry() -> None:
 
 
 @pytest.mark.parametrize("content", [{}, {"body": ""}, {"subject": "a"}, {"body": 7}])
-async def test_without_a_body_there_is_no_entry(content: dict[str, object]) -> None:
+async def test_without_a_body_there_is_no_entry(content: dict[str, Any]) -> None:
     writer = Writer()
     outcome = await InboxProvider("inbox", writer, 1.0).send(envelope(**content))
     assert isinstance(outcome, Refused)
@@ -247,15 +249,26 @@ async def test_what_the_sandbox_accepts_of_tests_goes_to_the_writer_and_else_not
     assert [entry.id for entry in writer.added] == [sent.id]
 
 
-def inbox_settings() -> ProviderSettings:
-    settings = Settings(
-        channels={"inbox": ChannelSettings(address="user", provider="inbox")},
-        providers={"inbox": {"type": "inbox", "keep_days": 7}},
-    )
-    return provider_settings(settings)["inbox"]
+SETTINGS = Settings(
+    channels={
+        "inbox": ChannelSettings(address="user", provider="mine"),
+        "email": ChannelSettings(address="email", provider="smtp"),
+    },
+    providers={"mine": {"type": "inbox", "keep_days": 7}, "smtp": {"type": "smtp", "host": "h"}},
+)
 
 
 async def test_the_provider_needs_no_address() -> None:
-    settings = inbox_settings()
-    await check_settings("inbox", settings)
-    assert (await check_provider("inbox", settings)).status is CheckStatus.OK
+    settings = provider_settings(SETTINGS)["mine"]
+    assert settings == InboxSettings(keep_days=7)
+    await check_settings("mine", settings)
+    assert (await check_provider("mine", settings)).status is CheckStatus.OK
+
+
+def test_the_inbox_of_dev_is_the_real_one() -> None:
+    dev = DevFile(
+        pid=1, database_url="", broker_url="", sandbox_url="http://127.0.0.1:1", smtp_port=1
+    )
+    settings, providers = settings_of_dev(SETTINGS, dev)
+    assert settings.channels["inbox"].provider == "mine"
+    assert providers["mine"] == InboxSettings(keep_days=7)

@@ -155,12 +155,15 @@ class PostgresInboxReader:
                 found[inboxes[row["number"] - 1]].append(change)
         changed = list(found)
         unread = await _unread(self._connection, changed) if changed else ()
+        following = InboxCursor(rows[0]["snapshot"])
+        # Behind the cursor: Postgres was restored, or has failed over to one that knew less.
+        is_behind = _next_transaction(following) < _next_transaction(cursor)
         cut = {inbox for inbox, changes in found.items() if len(changes) > MAX_CHANGES_OF_INBOX}
         return InboxChanges(
-            cursor=InboxCursor(rows[0]["snapshot"]),
+            cursor=following,
             changes=found,
             unread=dict(zip(changed, unread, strict=True)),
-            cut=set(inboxes) if len(rows) == MAX_CHANGES else cut,
+            cut=set(inboxes) if is_behind or len(rows) == MAX_CHANGES else cut,
         )
 
 
@@ -174,6 +177,11 @@ class Inboxes(NamedTuple):
 async def _unread(connection: PostgresConnection, inboxes: Sequence[Inbox]) -> Sequence[int]:
     rows = await connection.fetch(statement("inbox_unread"), *inbox_columns(inboxes), MAX_UNREAD)
     return [row["unread"] for row in rows]
+
+
+def _next_transaction(cursor: InboxCursor) -> int:
+    """Return the number of the first transaction that had not begun: xmin:xmax:running."""
+    return int(cursor.snapshot.split(":")[1])
 
 
 def inbox_columns(

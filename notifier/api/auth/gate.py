@@ -106,9 +106,7 @@ class Gate:
         if self.auth is None:
             set_principal(scope, ANYONE)
             return
-        if self._is_cross_origin(
-            scope, headers
-        ):  # no key belongs into a page, and no cookie counts
+        if self._is_cross_origin(scope, headers):  # no key belongs there, and no cookie counts
             raise _user_token_missing()
         principal = await self._principal(self.auth, headers, is_safe=is_safe)
         _check_access(principal, access)
