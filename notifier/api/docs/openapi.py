@@ -296,6 +296,7 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     ]
     schemas["OperationRequest"]["properties"]["filter"] |= _operation_filter(rules)
     schemas["OperationRequest"]["allOf"] = [_filter_rule(kind) for kind in OperationKind]
+    schemas["InboxReadRequest"]["allOf"] = [_IDS_OR_INSTANT]
     fields = schemas["Submit"]["properties"]
     fields["ttl_s"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
     fields["max_tries"]["anyOf"][0]["type"] = "integer"
@@ -519,6 +520,13 @@ def _problem_response(problem_type: ProblemType) -> Json:
         "description": problem_type.value.title,
         "content": {PROBLEM_MEDIA_TYPE: {"schema": _reference(Problem)}},
     }
+
+
+_IDS_OR_INSTANT: Final[Json] = {
+    "if": {"properties": {"ids": {"type": "array"}}, "required": ["ids"]},
+    "then": {"properties": {"until_at": _NULL}},
+    "else": {"properties": {"until_at": {"type": "string"}}, "required": ["until_at"]},
+}
 
 
 _CSV_BODY: Final[Json] = {

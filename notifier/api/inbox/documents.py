@@ -61,7 +61,7 @@ class InboxReadRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
     ids: Annotated[
         tuple[UUID, ...] | None,
-        Meta(description=f"At most {MAX_MARKED}. Ids of other inboxes change nothing."),
+        Meta(max_length=MAX_MARKED, description="Ids of other inboxes change nothing."),
     ] = None
     until_at: Annotated[
         Instant | None,

@@ -41,7 +41,7 @@ from notifier.api.inbox.feed import InboxFeed
 from notifier.api.inbox.stream import InboxStream
 from notifier.api.rules import ApiRules
 from notifier.domain.errors import InvalidNotification
-from notifier.domain.inbox import MAX_MARKED, USER_EXPECTED, Inbox, is_user_id
+from notifier.domain.inbox import USER_EXPECTED, Inbox, is_user_id
 from notifier.domain.notification import NotificationId
 from notifier.domain.tenants import TenantId
 from notifier.ports.inbox import EntryPosition, InboxStore
@@ -107,8 +107,6 @@ class InboxRoutes:
                 unread = await self._store.mark_read_until(inbox, _storable(requested.until_at))
             else:
                 ids = {NotificationId(id_) for id_ in requested.ids or ()}
-                if len(ids) > MAX_MARKED:
-                    raise InvalidNotification("ids", f"at most {MAX_MARKED}")
                 unread = await self._store.mark_read(inbox, ids)
         return json_response(InboxUnread(unread), headers=(_NO_STORE,))
 
