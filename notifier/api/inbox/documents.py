@@ -60,8 +60,8 @@ class InboxReadRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     """Which entries were read: those with these ids, or all that were created until an instant."""
 
     ids: Annotated[
-        tuple[UUID, ...] | None,
-        Meta(max_length=MAX_MARKED, description="Ids of other inboxes change nothing."),
+        Annotated[tuple[UUID, ...], Meta(max_length=MAX_MARKED)] | None,
+        Meta(description="Ids of other inboxes change nothing."),
     ] = None
     until_at: Annotated[
         Instant | None,
