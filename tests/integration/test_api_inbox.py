@@ -333,7 +333,7 @@ async def test_keys_need_the_scopes_of_the_contract(api: Api) -> None:
 
 async def test_the_time_of_a_token_is_bounded_and_ends(api: Api) -> None:
     key = await api.key()
-    for ttl_s in (0, 86_401, 1.5, "1", True):
+    for ttl_s in (0, 86_401, "1", True):
         assert (await api.call("POST", "ada/token", key, {"ttl_s": ttl_s}))[0] == 400
     status, made = await api.call("POST", "ada/token", key)
     assert status == 201

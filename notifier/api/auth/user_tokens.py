@@ -33,9 +33,9 @@ class UserTokens:
         self._clock = clock
         self._signer: Signer | None = None
 
-    async def make(self, inbox: Inbox, ttl_s: int) -> tuple[str, UserToken]:
+    async def make(self, inbox: Inbox, ttl_s: float) -> tuple[str, UserToken]:
         """Return a token and what it says. Raises StoreUnavailable."""
-        token = UserToken(inbox=inbox, expires_at=int(self._clock()) + ttl_s)
+        token = UserToken(inbox=inbox, expires_at=int(self._clock() + ttl_s))
         signer = await self._signing()
         return TOKEN_PREFIX + signer.sign(Purpose.INBOX, token.payload()), token
 

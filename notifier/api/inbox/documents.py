@@ -78,7 +78,7 @@ class InboxUnread(msgspec.Struct):
 class InboxTokenRequest(msgspec.Struct, forbid_unknown_fields=True):
     """For how long a user token is valid."""
 
-    ttl_s: Annotated[int, Meta(ge=1, le=MAX_TOKEN_S)] = DEFAULT_TOKEN_S
+    ttl_s: Annotated[float, Meta(ge=1, le=MAX_TOKEN_S)] = float(DEFAULT_TOKEN_S)
 
 
 class InboxToken(msgspec.Struct):
