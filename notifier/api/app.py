@@ -20,6 +20,7 @@ from notifier.api.routes.events import EventRoutes, EventSources
 from notifier.api.routes.explanation import ExplanationRoutes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
+from notifier.api.routes.inbox import InboxRoutes, InboxSources
 from notifier.api.routes.keys import KeyRoutes
 from notifier.api.routes.notifications import NotificationRoutes
 from notifier.api.routes.operations import OperationRoutes
@@ -90,6 +91,7 @@ def create_api(
     verifiers: Mapping[str, ReceiptVerifier],
     observer: ReceiptObserver,
     webhooks: WebhookStore | None,
+    inbox: InboxSources,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key, and without `events` has none.
 
@@ -102,6 +104,8 @@ def create_api(
         public_url=rules.public_url,
         host=rules.host,
         guards_metrics=rules.guards_metrics,
+        user_tokens=inbox.tokens,
+        cross_origins=rules.cors_origins,
     )
     held, submit_blobs = HeldBytes(rules.max_held_bytes), SubmitBlobs(blobs, rules)
     filling = TemplateFilling(
@@ -149,6 +153,7 @@ def create_api(
             gate=gate,
             address=address,
         ),
+        InboxRoutes(sources=inbox, rules=rules, gate=gate),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, probes=probes, rules=rules),

@@ -21,6 +21,7 @@ class AddressKind(StrEnum):
     EMAIL = "email"
     PHONE = "phone"
     TOKEN = "token"  # noqa: S105 a kind of address, no secret
+    USER = "user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,8 @@ class ApiRules:
     `host` is where the API listens. `guards_metrics`: metrics need a key, if the API asks for any.
     `test_channel` takes what test keys submit, and nothing else; "": test keys submit nothing.
     `sms_prefixes` are those of the phone numbers that are accepted, all if there are none.
-    `lookups`: by what notifications can be found.
+    `lookups`: by what notifications can be found. `cors_origins` are those whose pages may read
+    inboxes.
     """
 
     channels: Mapping[str, ChannelRules]
@@ -73,6 +75,7 @@ class ApiRules:
     sms_prefixes: Sequence[str] = ()
     lookups: LookupRules = NO_LOOKUPS
     webhooks: WebhookRules = WebhookRules()
+    cors_origins: Sequence[str] = ()
     max_batches_in_flight: int = 64
     body_timeout_s: float = 30.0
     max_metadata_bytes: int = 16 * 1024

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from notifier.adapters.postgres.inbox import open_inbox_writer
 from notifier.adapters.postgres.rates import open_rates
+from notifier.adapters.providers.inbox import InboxProvider, InboxSettings, SandboxWithInbox
 from notifier.adapters.providers.registry import PROVIDER_TYPES, check_recipient, open_provider
 from notifier.adapters.providers.sandbox_in_worker import SandboxInWorkerSettings
 from notifier.adapters.providers.settings import ProviderSettings
@@ -33,9 +35,10 @@ from notifier.settings.tree import ChannelSettings
 SAMPLE_RECIPIENTS: Final[Mapping[str, str]] = {
     "email": "ada@example.com",
     "phone": "+15005550006",
+    "user": "1",
     "token": "1",  # some tokens are numbers, and so JSON without quotes
 }
-"""A recipient of each kind of address."""
+"""A recipient of each kind of address that a request is rendered for."""
 UNANSWERED_SHARE: Final = 2 / 3
 """Of a provider's timeout_s: an unanswered provider's breaker opens no later, so before its calls
 time out and are sent again."""
@@ -103,13 +106,18 @@ async def open_bindings(
     That of webhooks is bound in app/webhooks.py.
     """
     opened: dict[str, Provider] = {}
+    inbox = await _open_inbox(stack, settings, providers)
+    if inbox is not None:
+        opened[inbox.name] = inbox
     for name, one_provider in providers.items():
-        if isinstance(one_provider, WebhookSettings):
+        if name in opened or isinstance(one_provider, WebhookSettings):
             continue
         provider_reload = ProviderReload(name, reload) if reload else None
         opened[name] = await stack.enter_async_context(
             open_provider(name, one_provider, provider_reload)
         )
+        if inbox is not None and isinstance(one_provider, SandboxInWorkerSettings):
+            opened[name] = SandboxWithInbox(opened[name], inbox)
     return {
         Channel(name): ProviderBinding(
             provider=opened[channel.provider],
@@ -123,6 +131,19 @@ async def open_bindings(
         for name, channel in settings.channels.items()
         if channel.provider in opened
     }
+
+
+async def _open_inbox(
+    stack: AsyncExitStack, settings: Settings, providers: Mapping[str, ProviderSettings]
+) -> InboxProvider | None:
+    """Open the provider of inboxes, of which the settings have at most one."""
+    for name, one_provider in providers.items():
+        if isinstance(one_provider, InboxSettings):
+            writer = await stack.enter_async_context(
+                open_inbox_writer(connection_settings(settings), one_provider.keep_s)
+            )
+            return InboxProvider(name, writer, one_provider.timeout_s)
+    return None
 
 
 async def open_provider_rates(

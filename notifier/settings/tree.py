@@ -86,6 +86,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     auth: Literal["keys", "off"] = "keys"
     metrics_auth: Literal["off", "key"] = "off"
+    cors_origins: tuple[str, ...] = ()
 
 
 class WorkerSettings(Section, frozen=True, kw_only=True):
@@ -159,7 +160,7 @@ class PrioritiesSettings(Section, frozen=True, kw_only=True):
 class ChannelSettings(Section, frozen=True, kw_only=True):
     """`[channels.<name>]`: kind of address, provider, and limits of the consumers."""
 
-    address: Literal["email", "phone", "token"]
+    address: Literal["email", "phone", "token", "user"]
     provider: Name
     ambiguous: Literal["resend", "hold"] = "resend"
     ambiguous_tries: Annotated[int, Meta(ge=0, le=1000)] = 1

@@ -184,6 +184,7 @@ UNKNOWN: Final = {
     "schedule": "0192f0c1-0000-7000-8000-000000000000",
     "webhook": "0192f0c1-0000-7000-8000-000000000000",
     "token": "unknown",
+    "user": "ada",
     "kind": "channel",
     "name": "email",
     "tenant": "nobody",
@@ -324,7 +325,9 @@ def test_the_routes_of_one_thing_of_a_tenant_are_known() -> None:
     of_one = {route.id for route in KEYED if "{" in route.path and not route.access.for_deployment}
     # A template belongs to a tenant and to no mode: see test_templates.py.
     of_templates = {route.id for route in KEYED if "{template}" in route.openapi_path}
-    assert of_one == {route.id for route in OF_ONE} | of_templates
+    # Every user has an inbox, empty or not: see test_api_inbox.py.
+    of_users = {route.id for route in KEYED if "{user}" in route.openapi_path}
+    assert of_one == {route.id for route in OF_ONE} | of_templates | of_users
 
 
 def may(access: Access, scopes: tuple[KeyScope, ...]) -> bool:

@@ -21,6 +21,7 @@ from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.server import open_server
 from notifier.api.routes.events import EventSources
+from notifier.api.routes.inbox import InboxSources
 from notifier.api.rules import ApiRules
 from notifier.api.submission.validation import SubmitValidator
 from notifier.app.accepting import api_rules
@@ -79,6 +80,7 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_inboxes import memory_inboxes
 from tests.memory_receipts import MemoryReceipts
 from tests.memory_schedules import MemorySchedules
 from tests.memory_stats import MemoryStats
@@ -575,6 +577,7 @@ def make_api(
     events: EventSources | None = None,
     stats: StatsReader | None = None,
     receipts: MemoryReceipts | None = None,
+    inbox: InboxSources | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
@@ -609,6 +612,7 @@ def make_api(
         verifiers=receipts.verifiers,
         observer=receipts,
         webhooks=webhooks or MemoryWebhooks(),
+        inbox=inbox or memory_inboxes(),
     )
 
 

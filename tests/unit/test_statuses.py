@@ -95,6 +95,7 @@ OTHER_WORDS_IN_SQL = {
         "throttled",
         "unavailable",
     ),  # of outcomes
+    *("inbox", "test"),  # of channels
     *("poison", "worker_died", "claim_rejected", "ttl"),  # of failures
     *("epoch", "infinity", "off", "true", "notifier", "notifications", "live"),
     *("floors", "marks", "is_backlogged"),  # of the progress of a lease

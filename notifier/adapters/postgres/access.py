@@ -61,6 +61,7 @@ TABLES: Final = (
     "receipts_unmatched",
     "webhooks",
     "webhook_fanout",
+    "inbox_entries",
 )
 FUNCTIONS: Final = (
     "ensure_days(integer)",

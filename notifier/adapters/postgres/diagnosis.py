@@ -13,6 +13,7 @@ from notifier.adapters.postgres import (
     events,
     fallbacks,
     heartbeat,
+    inbox,
     key_rates,
     keys,
     leases,
@@ -110,8 +111,11 @@ _CONNECTIONS_OF_AN_API: Final = (
     + fallbacks.CONNECTIONS
     + receipts.CONNECTIONS
     + webhooks.CONNECTIONS
+    + inbox.CONNECTIONS
 )
-_CONNECTIONS_OF_A_WORKER: Final = rates.CONNECTIONS + webhooks.CALL_CONNECTIONS
+_CONNECTIONS_OF_A_WORKER: Final = (
+    rates.CONNECTIONS + webhooks.CALL_CONNECTIONS + inbox.WRITER_CONNECTIONS
+)
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
     "worker": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_A_WORKER,

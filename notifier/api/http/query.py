@@ -312,6 +312,23 @@ class StatsQuery:
         return values
 
 
+class InboxQuery:
+    """Parses `tenant`, and those of the parameters of inboxes that are named."""
+
+    def __init__(self, *names: str) -> None:
+        known: dict[str, ValueParser] = {
+            "unread": _true,
+            "cursor": str,
+            "limit": _limit,
+            "token": str,
+        }
+        self._query = Query({"tenant": _tenant} | {name: known[name] for name in names})
+
+    def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        return self._query.parse(request)
+
+
 def offered_filters(names: Sequence[str], lookups: LookupRules) -> list[str]:
     """Returns the parameters of a list that the settings allow, each key of metadata by itself."""
     if METADATA not in names:
@@ -430,7 +447,7 @@ def _after(cursor: str | None, selection: F) -> F:
 
 
 def wrong_cursor() -> InvalidNotification:
-    """Returns the refusal of a cursor."""
+    """Returns the refusal of a cursor that is not of the list."""
     expected = "the next_cursor of a page of the same list, with the same filters"
     return InvalidNotification("?cursor", expected)
 
@@ -457,6 +474,12 @@ def page_of(
     left = sorted((row for row in rows if key(row) > after), key=key)
     page = left[:limit]
     return page, cursor_after_key(key(page[-1]), listed) if len(left) > limit else None
+
+
+def _true(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("true or false")
+    return text == "true"
 
 
 def _limit(text: str) -> int:

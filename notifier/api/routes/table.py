@@ -16,6 +16,7 @@ from notifier.api.auth.access import (
     PUBLIC,
     deployment,
     live,
+    or_user,
     tenant,
 )
 from notifier.api.auth.documents import (
@@ -34,6 +35,13 @@ from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceR
 from notifier.api.events.documents import EventPage
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.query import AUDIT_FILTERS, PAGING_PARAMETERS
+from notifier.api.inbox.documents import (
+    InboxPage,
+    InboxReadRequest,
+    InboxToken,
+    InboxTokenRequest,
+    InboxUnread,
+)
 from notifier.api.requests import (
     Batch,
     NoteRequest,
@@ -75,6 +83,7 @@ from notifier.api.routes.events import (
 from notifier.api.routes.explanation import EXPLANATION, ExplanationRoutes
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
+from notifier.api.routes.inbox import INBOX_OF_USER, INBOX_PARAMETERS, InboxRoutes
 from notifier.api.routes.keys import KEYS, KeyRoutes
 from notifier.api.routes.notifications import (
     FAILURE_FILTERS,
@@ -1079,6 +1088,65 @@ ROUTES: Final = (
             ProblemType.OVERLOADED,
             ProblemType.STORE_UNAVAILABLE,
         ),
+    ),
+    Route(
+        id="listInbox",
+        access=or_user(tenant(READ)),
+        tag="inbox",
+        method="get",
+        path=INBOX_OF_USER,
+        handler=InboxRoutes.read_page,
+        summary="The inbox of a user, newest first, and how much of it is unread.",
+        response=InboxPage,
+        parameters=INBOX_PARAMETERS,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="readInbox",
+        access=or_user(tenant(SUBMIT)),
+        tag="inbox",
+        method="post",
+        path=f"{INBOX_OF_USER}/read",
+        handler=InboxRoutes.mark_read,
+        is_repeatable=True,
+        summary="Mark entries as read. An entry keeps the instant at which it was read first.",
+        body=InboxReadRequest,
+        example={"until_at": "2026-12-01T12:00:00Z"},
+        response=InboxUnread,
+        parameters=("user", "tenant"),
+        problems=_BODY_PROBLEMS,
+    ),
+    Route(
+        id="streamInbox",
+        access=or_user(tenant(READ), in_query=True),
+        tag="inbox",
+        method="get",
+        path=f"{INBOX_OF_USER}/events",
+        handler=InboxRoutes.stream,
+        summary=(
+            "What happens in an inbox from now on, as server-sent events: `inbox.added` with "
+            "`item` and `unread`, `inbox.read` with `ids` and `unread`. After a lost connection "
+            "read the inbox once more."
+        ),
+        parameters=("user", "tenant", "token"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.OVERLOADED),
+    ),
+    Route(
+        id="createInboxToken",
+        access=tenant(SUBMIT),
+        tag="inbox",
+        method="post",
+        path=f"{INBOX_OF_USER}/token",
+        handler=InboxRoutes.create_token,
+        is_repeatable=True,
+        summary="Make a token with which a page reads and marks the inbox of its user.",
+        status=201,
+        body=InboxTokenRequest,
+        is_body_optional=True,
+        example={"ttl_s": 3600},
+        response=InboxToken,
+        parameters=("user", "tenant"),
+        problems=_BODY_PROBLEMS,
     ),
     Route(
         id="live",
