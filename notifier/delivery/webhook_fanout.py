@@ -17,11 +17,11 @@ from notifier.domain.webhooks import MAX_WAITING, call_id, call_of
 from notifier.ports.events import CursorGone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from notifier.domain.event_cursor import EventCursor
-    from notifier.domain.notification import NewNotification
+    from notifier.domain.notification import NewNotification, NotificationId
     from notifier.lifecycle import Clock
     from notifier.ports.events import EventPage, EventReader
     from notifier.ports.observer import WebhookObserver
@@ -128,11 +128,11 @@ class WebhookFanout:
             log.warning("webhook_cursor_gone", at=cursor.at.isoformat())
             self._cursor = await self._reader.since(cursor.at - _MARGIN)
             return False
-        calls = await self._calls(page) if page.events else []
+        calls, named = await self._calls(page)
         now = self._clock()
         if calls or now >= self._saved_at + SAVE_INTERVAL_S:
             text = encode_cursor(page.cursor)
-            stored = await self._store.advance(self._stored, text, calls)
+            stored = await self._store.advance(self._stored, text, calls, named)
             if stored is None:
                 self._lose()
                 return True
@@ -143,16 +143,25 @@ class WebhookFanout:
         self._observer.webhook_lag(max(0.0, (page.cursor.at - first).total_seconds()))
         return page.is_complete
 
-    async def _calls(self, page: EventPage) -> Sequence[NewNotification]:
+    async def _calls(
+        self, page: EventPage
+    ) -> tuple[Sequence[NewNotification], Collection[NotificationId]]:
+        """Return the calls of a page, and the notifications whose recipients they name."""
+        if not page.events:
+            return (), ()
         # Read after the events: a webhook that was made before an event is seen.
         webhooks = await self._store.enabled()
         calls: list[NewNotification] = []
+        named: set[NotificationId] = set()
         for read in page.events:
             event = read.event
             wanted = [webhook for webhook in webhooks if webhook.wants(event)]
             if not wanted:
                 continue
             document = self._encoder.encode(event)
+            shown = event.notification
+            if shown is not None and shown.recipient:
+                named.add(shown.id)
             calls += [
                 call_of(
                     webhook.id,
@@ -160,10 +169,11 @@ class WebhookFanout:
                     call_id(event.id, webhook.id, event.at),
                     document,
                     self._ttl,
+                    of=None if shown is None else shown.id,
                 )
                 for webhook in wanted
             ]
-        return calls
+        return calls, named
 
     async def _expire_surplus(self) -> None:
         now = self._clock()

@@ -13,10 +13,12 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from notifier.domain.credentials import Mode
 from notifier.domain.events import Event, EventType, uuid7_of
 from notifier.domain.features import WEBHOOK_EVENT, WEBHOOKS
-from notifier.domain.lookups import Lookup, LookupKind
+from notifier.domain.lookups import EVENT_OF, Lookup, LookupKind
 from notifier.domain.notification import (
     WEBHOOK_CHANNEL,
     Channel,
@@ -166,12 +168,22 @@ def call_id(event: UUID, webhook: UUID, at: datetime) -> NotificationId:
 
 
 def call_of(
-    webhook: UUID, scope: WebhookScope, id_: NotificationId, document: bytes, ttl: timedelta
+    webhook: UUID,
+    scope: WebhookScope,
+    id_: NotificationId,
+    document: bytes,
+    ttl: timedelta,
+    *,
+    of: NotificationId | None = None,
 ) -> NewNotification:
     """Return the notification that calls a webhook. `document` is the encoded event.
 
-    Its recipient is the id of the webhook, by which it is always found.
+    Its recipient is the id of the webhook, by which it is always found. `of` is the notification
+    that the event shows: an erasure of it finds the call.
     """
+    lookups = [Lookup(LookupKind.RECIPIENT, str(webhook))]
+    if of is not None:
+        lookups.append(event_lookup(of))
     return NewNotification(
         id=id_,
         queue=WEBHOOK_QUEUE,
@@ -184,5 +196,26 @@ def call_of(
         features=NEEDED_TO_CALL,
         tenant=OF_DEPLOYMENT if scope.tenant is None else scope.tenant,
         test_channel=WEBHOOK_CHANNEL if scope.mode is Mode.TEST else "",
-        lookups=(Lookup(LookupKind.RECIPIENT, str(webhook)),),
+        lookups=tuple(lookups),
     )
+
+
+def event_lookup(notification: NotificationId) -> Lookup:
+    """Return by what the calls with events of a notification are found."""
+    return Lookup(EVENT_OF, str(notification))
+
+
+def without_person(content: bytes) -> bytes:
+    """Return the content of a call whose notification was erased: the event as it is read then.
+
+    A content that is not of such a call is emptied: the call fails when it is made.
+    """
+    try:
+        document = msgspec.json.decode(content)
+        shown = document[WEBHOOK_EVENT]["data"]["notification"]
+        shown |= {"recipient": None, "tag": None, "reference": None, "metadata": {}}
+        if shown["result"] is not None:
+            shown["result"]["detail"] = None
+    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError):  # of a later version
+        return b"{}"
+    return msgspec.json.encode(document)

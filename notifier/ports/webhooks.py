@@ -5,7 +5,7 @@ Stores raise StoreUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from notifier.domain.events import Event
-from notifier.domain.notification import NewNotification
+from notifier.domain.notification import NewNotification, NotificationId
 from notifier.domain.webhooks import (
     DisabledReason,
     Webhook,
@@ -136,11 +136,16 @@ class FanoutStore(Protocol):
         ...
 
     async def advance(
-        self, before: str | None, after: str, calls: Sequence[NewNotification]
+        self,
+        before: str | None,
+        after: str,
+        calls: Sequence[NewNotification],
+        named: Collection[NotificationId] = (),
     ) -> int | None:
         """Store calls and move the cursor on, in one transaction; returns how many were new.
 
-        None, and nothing is stored, if this process has lost the right, or the cursor is not
+        `named` are the notifications whose recipients the calls name. None, and nothing is stored,
+        if one of them was erased meanwhile, this process has lost the right, or the cursor is not
         `before`. A call that is stored already is left out.
         """
         ...

@@ -468,3 +468,30 @@ async def test_calls_are_found_by_their_channel_and_webhook_alone(world: World) 
         ):
             recipient = (str(made[number].id),)
             assert await found(mode, tenant, channel=channel, recipient=recipient) == [ids[number]]
+
+
+async def test_no_call_is_stored_that_names_somebody_who_was_erased_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = await world.create()
+    fanout, connections = await world.process()
+    [erased] = await world.sent()
+    store = connections.fanout
+    enabled = store.enabled
+
+    async def erased_meanwhile() -> Sequence[Webhook]:
+        await world.connection.execute(
+            "UPDATE notifications SET recipient = '' WHERE id = $1", erased.id
+        )
+        return await enabled()
+
+    monkeypatch.setattr(store, "enabled", erased_meanwhile)
+    await fanout.run_once()
+    assert await world.calls() == {}
+    world.skew_s += webhook_fanout.TAKE_INTERVAL_S
+    await fanout.run_once()
+    assert await world.calls() == {str(webhook.id): 1}
+    content = await world.connection.fetchval(
+        "SELECT content FROM notifications WHERE queue = 'webhook.medium'"
+    )
+    assert msgspec.json.decode(content)["event"]["data"]["notification"]["recipient"] is None

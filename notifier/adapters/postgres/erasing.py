@@ -13,6 +13,7 @@ import msgspec
 
 from notifier.adapters.postgres import changing
 from notifier.adapters.postgres.audit import add_action
+from notifier.adapters.postgres.inbox_erasing import erase_entries, erase_inboxes
 from notifier.adapters.postgres.lookups import recipient_lookup, reference_lookup
 from notifier.adapters.postgres.queue_names import known_queue
 from notifier.adapters.postgres.statements import statement
@@ -27,6 +28,7 @@ from notifier.domain.erasure import (
     without_recipients,
 )
 from notifier.domain.errors import StoreConflict
+from notifier.domain.inbox import INBOX
 from notifier.domain.lookups import (
     ANY_SCOPE,
     FILE,
@@ -35,8 +37,10 @@ from notifier.domain.lookups import (
     LookupScope,
     metadata_lookups,
 )
+from notifier.domain.notification import NotificationId
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.webhooks import WEBHOOK_QUEUE, event_lookup, without_person
 from notifier.ports.store import ExpiredRow
 
 if TYPE_CHECKING:
@@ -45,8 +49,8 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.adapters.postgres.event_writing import EventWriting
+    from notifier.domain.inbox import Inbox
     from notifier.domain.lookups import LookupHasher
-    from notifier.domain.notification import NotificationId
     from notifier.domain.operations import Operation
     from notifier.ports.queries import Filter, View
 
@@ -190,6 +194,8 @@ async def erase(
     wiped = await connection.fetch(statement("erase_wipe"), concerned, *bounds)
     references = {row["id"]: row["refs"] for row in wiped}
     await connection.execute(statement("erase_fallbacks"), list(references))
+    await erase_entries(connection, list(references))
+    await _erase_calls(connection, hasher, [row for row in locked if row["id"] in references])
     lookups = [
         (hash_, row["id"])
         for row in locked
@@ -207,10 +213,30 @@ async def erase(
     )
 
 
+async def _erase_calls(
+    connection: Connection[Record], hasher: LookupHasher, erased: Sequence[Record]
+) -> None:
+    """Remove what the calls of webhooks say of these notifications: their events stay.
+
+    Who stores such a call locks the notification, and stores none once it is erased.
+    """
+    hashes = [
+        hasher.digest(_lookup_scope(row), event_lookup(NotificationId(row["id"]))) for row in erased
+    ]
+    calls = await connection.fetch(statement("erase_calls_read"), hashes, str(WEBHOOK_QUEUE))
+    if calls:
+        ids = [row["id"] for row in calls]
+        contents = [without_person(row["content"]) for row in calls]
+        await connection.execute(statement("erase_calls"), ids, contents, min(ids), max(ids))
+
+
+def _lookup_scope(row: Record) -> LookupScope:
+    return LookupScope(row["tenant"], Mode.TEST if row["test_channel"] else Mode.LIVE)
+
+
 def _lookups_of(row: Record, references: Sequence[str], hasher: LookupHasher) -> Iterator[UUID]:
     """Yield the hashes of all lookups that the settings may have asked for."""
-    mode = Mode.TEST if row["test_channel"] else Mode.LIVE
-    scope = LookupScope(row["tenant"], mode)
+    scope = _lookup_scope(row)
     yield hasher.digest(scope, recipient_lookup(recipient_identity(row["recipient"])))
     if row["tag"] is not None:
         yield hasher.digest(scope, Lookup(LookupKind.TAG, row["tag"]))
@@ -264,7 +290,7 @@ async def erase_elsewhere(
     """Erase the recipients where they are not those of a notification.
 
     Suppressions stay as hashes. Schedules that would send to them are deleted, fallbacks dropped,
-    and the filters of other operations that name them are changed.
+    their inboxes emptied, and the filters of other operations that name them are changed.
     """
     await connection.execute(
         statement("erase_suppressions"),
@@ -275,6 +301,7 @@ async def erase_elsewhere(
     await _erase_schedules(connection, hasher, scope, operation)
     await _erase_fallbacks(connection, hasher, scope, operation)
     await _erase_receipts(connection, hasher, scope, operation)
+    await _erase_inboxes(connection, hasher, scope, operation)
     await _erase_filters(connection, hasher, scope, operation)
 
 
@@ -368,6 +395,34 @@ async def _erase_receipts(
         if len(rows) < MAX_READ:
             return
         after = rows[-1]["provider"], rows[-1]["key"]
+
+
+class _ErasedUsers:
+    """Implements inbox_erasing.ErasedUsers."""
+
+    def __init__(self, hasher: LookupHasher, scope: Scope) -> None:
+        self._hasher = hasher
+        self._scope = scope
+
+    def has(self, inbox: Inbox) -> bool:
+        view, channels = self._scope.view, self._scope.erasure.channels
+        return (
+            inbox.mode is view.mode
+            and view.tenant in {None, inbox.tenant}
+            and (not channels or INBOX in channels)
+            and erasure_hash(self._hasher, inbox.user) in self._scope.erasure.recipients
+        )
+
+
+async def _erase_inboxes(
+    connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
+) -> None:
+    """Remove what their inboxes had before the operation: entries outlive their notifications."""
+    users, after = _ErasedUsers(hasher, scope), None
+    while True:
+        after = await erase_inboxes(connection, users, until_at=operation.created_at, after=after)
+        if after is None:
+            return
 
 
 async def _erase_filters(

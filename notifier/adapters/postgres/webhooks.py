@@ -36,12 +36,12 @@ from notifier.domain.webhooks import (
 from notifier.ports.webhooks import Disabled, FanoutState, WebhookRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from uuid import UUID
 
     from asyncpg import Connection, Record
 
-    from notifier.domain.notification import NewNotification, WorkerId
+    from notifier.domain.notification import NewNotification, NotificationId, WorkerId
     from notifier.ports.keys import Author
     from notifier.ports.webhooks import CallSummary, NewWebhook, WebhookChange
 
@@ -193,10 +193,20 @@ class PostgresFanout:
         return list(map(_webhook, rows))
 
     async def advance(
-        self, before: str | None, after: str, calls: Sequence[NewNotification]
+        self,
+        before: str | None,
+        after: str,
+        calls: Sequence[NewNotification],
+        named: Collection[NotificationId] = (),
     ) -> int | None:
         stored = 0
         async with self._connection.acquire() as connection, connection.transaction():
+            if named:
+                locked = await connection.fetch(
+                    statement("webhook_named_lock"), list(named), min(named), max(named)
+                )
+                if len(locked) < len(named):
+                    return None
             moved = await connection.fetch(
                 statement("webhook_fanout_move"), self._worker, before, after
             )
