@@ -120,3 +120,7 @@ async def open_inbox(name: str, settings: InboxSettings) -> AsyncIterator[InboxP
 async def check_inbox(name: str, _: InboxSettings) -> Finding:
     """Return the finding of a provider that needs nothing but the database."""
     return ok(f"provider {name}", "the inboxes in Postgres")
+
+
+def no_receipts(_name: str, _settings: InboxSettings) -> None:
+    """Return no verifier: an inbox sends no receipts."""

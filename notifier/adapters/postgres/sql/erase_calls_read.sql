@@ -3,9 +3,7 @@
 -- Parameters: $1 hashes of the lookups of such calls, $2 the queue of calls.
 -- Returns: one row per call that has its content.
 WITH found AS MATERIALIZED (
-    SELECT DISTINCT k.id
-    FROM unnest($1::uuid[]) AS h (hash)
-    CROSS JOIN LATERAL (SELECT id FROM lookups WHERE hash = h.hash) k
+    SELECT DISTINCT id FROM lookups WHERE hash = ANY ($1::uuid[])
 )
 SELECT id, content FROM notifications
 WHERE id = ANY (ARRAY(SELECT id FROM found)) AND queue = $2 AND content <> ''
