@@ -194,7 +194,9 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, kind: str) -> P
         open_operation_steps(connection_settings(settings), events=event_writing(settings))
     )
     stats, tag_guard = await stack.enter_async_context(
-        open_stats(connection_settings(settings), _kept_stats(settings))
+        open_stats(
+            connection_settings(settings), _kept_stats(settings), events=event_writing(settings)
+        )
     )
     return Process(
         settings=settings,

@@ -39,6 +39,11 @@ def erasure_hash(hasher: LookupHasher, recipient: str) -> UUID:
     return hasher.digest(ANY_SCOPE, Lookup(KIND, recipient_identity(recipient)))
 
 
+def erased_recipient(hasher: LookupHasher, recipient: str) -> str:
+    """Return what stands for an erased recipient that must still be told from others."""
+    return f"{ERASED_TEXT}:{erasure_hash(hasher, named_address(recipient).strip())}"
+
+
 def named_address(text: str) -> str:
     """Return the address of a mailbox that may have a name, as people write it."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -105,6 +106,13 @@ async def test_a_tag_with_many_refusals_is_paused_and_others_go_on(world: World)
     }
     assert await world.audit() == [("system", "pause.created", "pause:tag:spring")]
     assert await world.judge() == {}
+    [event] = await world.connection.fetch(
+        "SELECT type, tenant, mode, documents FROM event_batches"
+    )
+    assert (event["type"], event["tenant"], event["mode"]) == ("pause.created", None, "live")
+    [shown] = map(json.loads, event["documents"])
+    assert shown["pause"].pop("note").startswith("40% of 100 results")
+    assert shown == {"pause": {"kind": "tag", "name": "spring", "expires_at": None}}
 
 
 async def test_of_many_processes_one_pauses_a_tag(world: World) -> None:

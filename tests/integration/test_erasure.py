@@ -409,6 +409,54 @@ async def test_a_file_is_removed_unless_somebody_else_has_it(
     assert await connection.fetchval("SELECT count(*) FROM erased_blobs") == 0
 
 
+async def test_a_file_of_a_fallback_that_waits_is_not_removed(
+    db: Opened, database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "BLOBS_KEPT_S", 0.0)
+    blobs = {name: blob_id(name.encode()) for name in ("own", "shared")}
+    async with open_blobs(ConnectionSettings(url=database_url)) as store:
+        for name, blob in blobs.items():
+            await store.put(DEFAULT_TENANT, blob, name.encode(), is_mail=False)
+        mine = with_files(of_who(), *blobs.values())
+        content = {"body": "text", "attachments": [{"blob": blobs["shared"]}]}
+        submit = json.dumps({"channel": "email", "content": content}, separators=(",", ":"))
+        waiting = NewFallback(
+            channel="email",
+            submit=submit.encode(),
+            needs=frozenset({"channel", "content.attachments"}),
+            after=timedelta(minutes=5),
+        )
+        other = replace(a_notification(), fallback=waiting)
+        await db.store.insert([mine, other])
+        await erased(db)
+        left = await store.sizes(other.id, list(blobs.values()))
+        assert set(left) == {blobs["shared"]}
+        await connection.execute("UPDATE fallbacks SET look_at = NULL, submit = NULL")
+
+
+async def test_a_schedule_whose_fallback_is_for_the_recipient_is_deleted(
+    db: Opened, database_url: str, connection: Connection
+) -> None:
+    submit = {"channel": "sms", "recipient": "+15005550006", "content": {"body": "text"}}
+    fallback = {"channel": "email", "recipient": WHO, "after_s": 60, "content": {"body": "text"}}
+    other = fallback | {"recipient": "eve@example.com"}
+    async with open_schedules(ConnectionSettings(url=database_url), ()) as (schedules, _):
+        for second in (fallback, other):
+            document = submit | {"fallback": second}
+            schedule = NewSchedule(
+                cron=Cron("0 9 * * *", "UTC"),
+                notification=json.dumps(document).encode(),
+                needs=frozenset(document),
+                blobs=(),
+                note="",
+                is_paused=False,
+            )
+            await schedules.create(ScheduleScope(DEFAULT_TENANT, Mode.LIVE), schedule, ADA)
+    await erased(db)
+    [left] = await connection.fetch("SELECT notification FROM schedules")
+    assert json.loads(left["notification"])["fallback"] == other
+
+
 def with_files(item: NewNotification, *blobs: Any) -> NewNotification:
     content = {"body": SECRET, "attachments": [{"blob": blob} for blob in blobs]}
     return replace(

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.prove.bulk import days
 from harness.client import until
 from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import open_store
 from notifier.delivery.group_commit import MAX_BATCH
@@ -186,15 +187,18 @@ async def test_a_batch_is_planned_once_with_a_month_of_partitions(
             await _refuse(store, EMAIL_HIGH, BATCH // 2)
         connections = store._connections
         for connection_of_step, planned in (
-            (connections.accept, ["insert"]),
-            (connections.relay, ["read_due"]),
-            (connections.claim, ["claim"]),
-            (connections.record, ["record_sent", "record"]),
+            (connections.accept, [statement("insert")]),
+            (connections.relay, [statement("read_due")]),
+            (connections.claim, [statement("claim")]),
+            (
+                connections.record,
+                [WRITE_EVENTS.statement("record_sent", 11), WRITE_EVENTS.statement("record", 18)],
+            ),
         ):
             rows = await connection_of_step.fetch(PLANS)
             plans = {row["statement"]: (row["custom"], row["generic"]) for row in rows}
-            for name in planned:
-                custom, generic = plans[statement(name)]
+            for text in planned:
+                custom, generic = plans[text]
                 assert custom == 0
                 assert generic >= 2 * EXECUTIONS_BEFORE_GENERIC_PLAN
 

@@ -15,15 +15,18 @@ import pytest
 
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.events import open_events
+from notifier.adapters.postgres.statements import statement
 from notifier.delivery.receipt_matcher import ReceiptMatcher
 from notifier.domain.lookups import LookupScope
 from notifier.domain.notification import NotificationId
+from notifier.domain.operations import OperationKind
 from notifier.domain.receipts import ReceiptEvent, ReceiptResult, UndeliveredReason
 from notifier.domain.suppressions import SuppressionReason
 from notifier.ports.events import EventPage
 from notifier.ports.queries import Filter
 from notifier.ports.suppressions import Recipient
 from tests.builders import a_notification, a_result
+from tests.integration.test_operations import opened
 from tests.live_rows import (
     SESSIONS_THAT_WAIT_FOR_A_LOCK,
     claim_all,
@@ -396,6 +399,64 @@ async def test_the_bounce_of_a_copy_suppresses_the_copys_recipient_only(
     assert [row["recipient"] for row in await connection.fetch(SUPPRESSIONS)] == [
         "copy@example.com"
     ]
+
+
+async def test_the_bounce_of_an_erased_copy_suppresses_nobody_else(
+    db: Receiving, database_url: str, connection: Connection
+) -> None:
+    """The mail to Ada had a copy to Eve, who is erased before the mail's send is recorded."""
+    item = a_notification(recipient="ada@example.com")
+    bounced = a_receipt("r-1", BOUNCED, recipient="eve@example.com", detail="eve is unknown")
+    assert await db.receive(bounced) == []
+    async with opened(database_url) as operations:
+        selection = Filter(recipient=("eve@example.com",))
+        erase = await operations.create(
+            OperationKind.ERASE, selection=selection, shown={}, note="asked by letter"
+        )
+        await operations.run(erase)
+    await db.accept("r-1", item)
+    await all_due(connection)
+    await db.match()
+    assert await db.status(item.id) == "sent"
+    assert await connection.fetch(SUPPRESSIONS) == []
+
+
+async def test_a_receipt_of_an_erased_recipient_settles_what_is_sent_to_it_later(
+    db: Receiving, database_url: str, connection: Connection
+) -> None:
+    item = a_notification(recipient="ada@example.com")
+    assert await db.receive(a_receipt("r-1", BOUNCED, recipient="Ada@example.com")) == []
+    async with opened(database_url) as operations:
+        selection = Filter(recipient=("ada@example.com",))
+        await operations.run(
+            await operations.create(OperationKind.ERASE, selection=selection, shown={}, note="")
+        )
+    await db.accept("r-1", item)
+    await all_due(connection)
+    await db.match()
+    assert await db.status(item.id) == "undelivered"
+
+
+async def test_a_match_waits_for_an_erasure_and_keeps_no_text_of_it(
+    db: Receiving, database_url: str, connection: Connection
+) -> None:
+    id_ = await db.accept("r-1", a_notification(recipient="ada@example.com"))
+    await db.receipts.add(
+        PROVIDER, [a_receipt("r-1", BOUNCED, recipient="ada@example.com", detail="no ada here")]
+    )
+    other = await asyncpg.connect(database_url)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group, other.transaction():
+        await other.fetch(statement("erase_lock"), [id_], id_, id_, tomorrow)
+        matched = group.create_task(db.match())
+        await until_a_session_waits(connection)
+        await other.fetch(statement("erase_wipe"), [id_], id_, id_)
+    await matched
+    await other.close()
+    assert await connection.fetch("SELECT FROM receipts WHERE detail <> ''") == []
+    assert await connection.fetch("SELECT FROM ends WHERE detail <> ''") == []
+    assert await connection.fetch("SELECT FROM suppressions WHERE recipient IS NOT NULL") == []
+    assert await db.status(id_) == "undelivered"
 
 
 async def test_a_complaint_suppresses_even_when_its_day_was_dropped(

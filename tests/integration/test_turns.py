@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from notifier.adapters.postgres.connection import ConnectionSettings
-from notifier.adapters.postgres.leases import open_leases
+from notifier.adapters.postgres.leases import encode_progress, open_leases
 from notifier.adapters.postgres.reader import open_reader
+from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.adapters.telemetry.metrics import Metrics
 from notifier.delivery.cursor import QueueCursor
 from notifier.delivery.publish_window import MIN_WINDOW
 from notifier.delivery.relay import Relay
-from notifier.domain.due import BEGINNING, DueClass
-from notifier.domain.errors import StoreRefused
+from notifier.domain.due import BEGINNING, DueClass, Position
+from notifier.domain.errors import StoreRefused, StoreUnavailable
 from notifier.domain.features import TURNS
 from notifier.domain.notification import NewNotification, Status
 from notifier.domain.tenants import TenantId
+from notifier.domain.turns import TURNS as ALL_TURNS
 from notifier.domain.turns import turn_of
 from notifier.lifecycle import uptime_s
-from notifier.ports.leases import HeldLease, Progress
+from notifier.ports.leases import HeldLease, Progress, TurnProgress
 from notifier.ports.queries import Filter
 from notifier.ports.store import ClaimRequest, DueRange, ParkRequest, QueueTurn
 from notifier.recovery.turn_return import TurnReturn
@@ -117,6 +121,21 @@ async def test_a_turn_is_noted_before_the_first_row_is_stored_in_it(
     with pytest.raises(StoreRefused):
         await stored_in_turn(store, 1)
     assert await connection.fetchval("SELECT count(*) FROM live") == 0
+
+
+async def test_a_turn_that_a_failover_lost_is_noted_again(
+    store: PostgresStore, connection: Connection
+) -> None:
+    await stored_in_turn(store, 1)
+    await connection.execute("DELETE FROM turns")
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with contextlib.suppress(StoreUnavailable):  # the connection may not be known to be closed
+        await stored_in_turn(store, 1)
+    await stored_in_turn(store, 1)
+    assert await connection.fetchval("SELECT array_agg(turn) FROM turns") == [OF_A]
 
 
 async def test_the_rows_of_a_small_tenant_do_not_wait_for_those_of_a_large_one(
@@ -314,3 +333,51 @@ async def test_turn_0_is_read_alone_where_no_other_turn_is_used(store: PostgresS
         (0, DueClass.RETRY),
     ]
     assert len(ranges) == len(due_ranges(EMAIL_HIGH))
+
+
+@pytest.mark.parametrize("name", ["waiting", "count_waiting"])
+async def test_the_progress_of_many_turns_is_divided_once(
+    store: PostgresStore, connection: Connection, name: str
+) -> None:
+    """It is 30 KB for each queue, and compressed: read again for each turn, that took a second."""
+    queues = [str(queue) for queue in QUEUES]
+    turns = range(1, ALL_TURNS)
+    await connection.execute(
+        "INSERT INTO turns SELECT * FROM unnest($1::text[]) q, unnest($2::smallint[]) t",
+        queues,
+        list(turns),
+    )
+    for queue in queues:
+        positions = [{of: Position(datetime.now(UTC), uuid4()) for of in DueClass} for _ in turns]
+        of_turns = {
+            turn: TurnProgress(floors=positions[turn - 1], marks=positions[turn - 1])
+            for turn in turns
+        }
+        await connection.execute(
+            "INSERT INTO leases (queue, term, beat, progress) VALUES ($1, 1, 1, $2::jsonb)",
+            queue,
+            encode_progress(Progress(turns=of_turns)),
+        )
+    async with store._connections.maintenance.acquire() as session:
+        explain = "EXPLAIN (ANALYZE, TIMING OFF, BUFFERS, FORMAT JSON) "
+        [row] = await session.fetch(explain + statement(name), queues, 1000)
+    plan = json.loads(row[0])[0]["Plan"]
+    probes = len(queues) * ALL_TURNS * len(DueClass) * 2
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 4 * probes
+
+
+async def test_each_turn_to_be_moved_is_found_by_its_queue(store: PostgresStore) -> None:
+    """Otherwise it would read the index entries of all other queues."""
+    async with store._connections.maintenance.acquire() as session:
+        [row] = await session.fetch(
+            "EXPLAIN (FORMAT JSON) " + statement("turns_return").replace("$1", "5000")
+        )
+    nodes, found = [json.loads(row[0])[0]["Plan"]], []
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", ())
+        if node.get("Index Name") == "live_due":
+            found.append(node)
+    assert len(found) == 1
+    assert "queue = " in found[0]["Index Cond"]
+    assert "Filter" not in found[0]

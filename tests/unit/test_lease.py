@@ -20,6 +20,7 @@ from notifier.scheduling.cluster.lease import (
     GIVEN_UP_S,
     HAND_OVER_INTERVAL_S,
     HAND_OVER_RETRY_S,
+    NEW_DELAY_S,
     RANK_DELAY_S,
     STALLED_AFTER_S,
     UNPUBLISHABLE_AFTER_S,
@@ -172,16 +173,14 @@ def test_who_gave_a_lease_up_is_the_last_in_rank_for_a_while() -> None:
     assert policy.may_acquire(RELEASED, 0.0)
 
 
-def test_a_worker_that_has_just_started_is_the_last_in_rank_for_the_lease_of_a_silent_holder() -> (
-    None
-):
+def test_a_worker_that_has_just_started_comes_later_for_the_lease_of_a_silent_holder() -> None:
     first = in_rank_order(EMAIL_HIGH)[0]
     policy = LeasePolicy(first)
     policy.observe(WORKERS, 100.0, is_able=True)
     policy.observe(WORKERS, 100.0 + DEAD_AFTER_S - 0.5, is_able=True)
     assert policy.may_acquire(RELEASED, 0.0)
-    assert not policy.may_acquire(a_lease(1), 2 * RANK_DELAY_S)
-    assert policy.may_acquire(a_lease(1), 3 * RANK_DELAY_S)
+    assert not policy.may_acquire(a_lease(1), NEW_DELAY_S - 0.01)
+    assert policy.may_acquire(a_lease(1), NEW_DELAY_S)
     policy.observe(WORKERS, 100.0 + DEAD_AFTER_S, is_able=True)
     assert policy.may_acquire(a_lease(1), 0.0)
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from uuid_utils.compat import uuid7
+
 from notifier.adapters.postgres.audit import add_action
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import SYSTEM, Action
 from notifier.domain.campaign_guard import (
@@ -20,6 +23,7 @@ from notifier.domain.campaign_guard import (
     note_of,
 )
 from notifier.domain.controls import Scope, ScopeKind
+from notifier.domain.events import EventType
 from notifier.domain.stats import OTHER, Step
 from notifier.ports.campaign_guard import JudgedTag
 
@@ -34,8 +38,9 @@ if TYPE_CHECKING:
 class PostgresTagGuard:
     """Implements ports.campaign_guard.TagGuard."""
 
-    def __init__(self, connection: PostgresConnection) -> None:
+    def __init__(self, connection: PostgresConnection, events: EventWriting = WRITE_EVENTS) -> None:
         self._connection = connection
+        self._events = events
 
     async def judge(self, rule: GuardRule) -> Sequence[JudgedTag]:
         async with self._connection.acquire() as connection, connection.transaction():
@@ -51,12 +56,16 @@ class PostgresTagGuard:
                 Step.MINUTE,
             )
             found = [TagResults(**row) for row in rows]
-            judged = [await _judge(connection, tag, rule) for tag in found if is_too_bad(tag, rule)]
+            judged = [
+                await _judge(connection, tag, rule, self._events)
+                for tag in found
+                if is_too_bad(tag, rule)
+            ]
         return [each for each in judged if each is not None]
 
 
 async def _judge(
-    connection: Connection[Record], tag: TagResults, rule: GuardRule
+    connection: Connection[Record], tag: TagResults, rule: GuardRule, events: EventWriting
 ) -> JudgedTag | None:
     """Pause a tag; None if a person has done it just now."""
     scope, note = Scope(ScopeKind.TAG, tag.tag), note_of(tag, rule)
@@ -77,4 +86,6 @@ async def _judge(
         note=note,
     )
     await add_action(connection, action)
+    shown = {"kind": scope.kind, "name": scope.name, "note": note, "expires_at": None}
+    await events.add(connection, EventType.PAUSE_CREATED, {uuid7(): shown})
     return JudgedTag(tag, is_paused=True)

@@ -23,6 +23,7 @@ from notifier.domain.credentials import Mode
 from notifier.domain.erasure import (
     Erasure,
     all_metadata_keys,
+    erased_recipient,
     erasure_hash,
     names_recipient,
     without_recipients,
@@ -332,10 +333,14 @@ async def _erase_schedules(
 
 
 def _submits_to(notification: bytes, hasher: LookupHasher, scope: Scope) -> bool:
+    """Whether a stored submit, or the fallback in it, is to an erased recipient."""
     submit = _decoded(notification)
-    channels = scope.erasure.channels
-    return (not channels or submit.get("channel") in channels) and names_recipient(
-        hasher, scope.erasure, submit.get("recipient")
+    fallback = submit.get("fallback")
+    return any(
+        (not scope.erasure.channels or each.get("channel") in scope.erasure.channels)
+        and names_recipient(hasher, scope.erasure, each.get("recipient"))
+        for each in (submit, fallback)
+        if isinstance(each, dict)
     )
 
 
@@ -367,7 +372,11 @@ async def _erase_fallbacks(
             after,
             MAX_READ,
         )
-        of_recipient = [row["id"] for row in rows if _submits_to(row["submit"], hasher, scope)]
+        of_recipient = [
+            row["id"]
+            for row in rows
+            if row["is_concerned"] and _submits_to(row["submit"] or b"", hasher, scope)
+        ]
         if of_recipient:
             await connection.execute(statement("erase_fallbacks"), of_recipient)
         if len(rows) < MAX_READ:
@@ -385,13 +394,13 @@ async def _erase_receipts(
             statement("erase_receipts_read"), operation.created_at, *after, MAX_READ
         )
         of_recipient = [
-            (row["provider"], row["key"])
+            (row["provider"], row["key"], erased_recipient(hasher, row["recipient"]))
             for row in rows
             if names_recipient(hasher, scope.erasure, row["recipient"])
         ]
         if of_recipient:
-            providers, keys = zip(*of_recipient, strict=True)
-            await connection.execute(statement("erase_receipts"), providers, keys)
+            columns = zip(*of_recipient, strict=True)
+            await connection.execute(statement("erase_receipts"), *columns)
         if len(rows) < MAX_READ:
             return
         after = rows[-1]["provider"], rows[-1]["key"]

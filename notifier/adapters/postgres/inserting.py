@@ -42,9 +42,14 @@ class Places(NamedTuple):
 
 
 class NotedTurns:
-    """The turns that this process has noted in the table `turns`. It never deletes any."""
+    """The turns that this process has noted in the table `turns`. It never deletes any.
+
+    It notes them again with each connection: Postgres may have lost them in a failover to a replica
+    that was behind, and rows in a turn that is not noted would not be read.
+    """
 
     def __init__(self) -> None:
+        self._connection: Connection[Record] | None = None
         self._noted: set[tuple[QueueKey, int]] = set()
 
     async def note(
@@ -56,6 +61,8 @@ class NotedTurns:
         """Note the turns in which items will be stored, before they are."""
         if not turns:
             return
+        if connection is not self._connection:
+            self._connection, self._noted = connection, set()
         used = {(item.queue, turns[item.id]) for item in items if item.id in turns}
         new = used - self._noted
         if not new:

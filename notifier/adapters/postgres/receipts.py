@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup, refe
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.suppressions import announce_suppressions
 from notifier.domain.credentials import Mode
+from notifier.domain.erasure import ERASED_TEXT, erased_recipient
 from notifier.domain.lookups import ANY_SCOPE, LookupScope
 from notifier.domain.receipts import (
     ReceiptEvent,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
+    from notifier.domain.lookups import LookupHasher
     from notifier.domain.receipts import NewReceipt
 
 CONNECTIONS: Final = 2
@@ -95,14 +97,21 @@ class _Due:
     row: Record
     event: ReceiptEvent
     reason: UndeliveredReason | None
+    recipient: str | None
+    """As the provider wrote it, None if it did not; "" if it was erased and is another one."""
+    is_erased: bool = False
+    """Whether the notification was erased meanwhile."""
 
     @classmethod
-    def of(cls, row: Record) -> _Due:
-        reason = row["reason"]
+    def of(cls, row: Record, hasher: LookupHasher) -> _Due:
+        reason, named, own = row["reason"], row["recipient"], row["own_recipient"]
+        if named is not None and named.startswith(f"{ERASED_TEXT}:"):
+            named = own if own and erased_recipient(hasher, own) == named else ""
         return cls(
             row=row,
             event=ReceiptEvent(row["event"]),
             reason=UndeliveredReason(reason) if reason else None,
+            recipient=named,
         )
 
     @property
@@ -131,12 +140,14 @@ class _Due:
 
     @property
     def suppression(self) -> SuppressionReason | None:
-        return suppression_reason(self.event, self.reason)
+        return None if self.recipient == "" else suppression_reason(self.event, self.reason)
 
     @property
     def standing(self) -> Standing | None:
         """What it says about the delivery to the notification's own recipient."""
-        named = self.row["recipient"]
+        named = self.recipient
+        if named == "":
+            return None
         if named is not None and "@" in named:
             own = recipient_identity(self.row["own_recipient"])
             if recipient_identity(named) != own:  # of a copy of the mail
@@ -177,9 +188,10 @@ class PostgresReceiptMatching:
                 self._rules.keep_unmatched_s,
                 *_KNOWN,
             )
-            due = list(map(_Due.of, rows))
-            if not due:
+            if not rows:
                 return ReceiptPass(0, (), ())
+            hasher = await self._key.hasher(connection)
+            due = [_Due.of(row, hasher) for row in rows]
             kept = await _keep(connection, [each for each in due if each.is_ready])
             await _end(connection, kept, self._events)
             suppressions = await self._suppress(connection, kept)
@@ -216,7 +228,7 @@ class PostgresReceiptMatching:
         for scope, found in sorted(by_scope.items()):
             entries = {
                 (
-                    recipient_identity(each.row["recipient"] or each.row["own_recipient"]),
+                    recipient_identity(each.recipient or each.row["own_recipient"]),
                     each.row["test_channel"] or each.row["queue"].rpartition(".")[0],
                     _topic_of(each),
                 ): each
@@ -268,11 +280,14 @@ class PostgresReceiptMatching:
             [hasher.digest(scope, recipient_lookup(recipient)) for recipient, _, _ in entries],
             [channel for _, channel, _ in entries],
             [topic for _, _, topic in entries],
-            [None if hides else recipient for recipient, _, _ in entries],
+            [
+                None if hides or each.is_erased else recipient
+                for (recipient, _, _), each in entries.items()
+            ],
             [each.suppression for each in entries.values()],
             ["" for _ in entries],
             [None for _ in entries],
-            [each.row["id"] for each in entries.values()],
+            [None if each.is_erased else each.row["id"] for each in entries.values()],
         )
         await announce_suppressions(
             self._events, connection, TenantId(scope.tenant), Mode(scope.mode), rows
@@ -305,8 +320,8 @@ async def _keep(connection: Connection[Record], ready: Sequence[_Due]) -> Sequen
         min(ids),
         max(ids),
     )
-    new = {(row["provider"], row["key"]) for row in rows}
-    return [each for each in ready if each.key in new]
+    new = {(row["provider"], row["key"]): row["is_erased"] for row in rows}
+    return [replace(each, is_erased=new[each.key]) for each in ready if each.key in new]
 
 
 async def _end(connection: Connection[Record], kept: Sequence[_Due], events: EventWriting) -> None:
@@ -334,7 +349,7 @@ async def _end(connection: Connection[Record], kept: Sequence[_Due], events: Eve
         [standing.reason for standing, _ in best.values()],
         [each.row["provider"] for _, each in best.values()],
         [standing.code for standing, _ in best.values()],
-        [each.row["detail"] for _, each in best.values()],
+        ["" if each.is_erased else each.row["detail"] for _, each in best.values()],
         [standing.at for standing, _ in best.values()],
         least,
         greatest,

@@ -18,6 +18,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
+from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
 from notifier.domain.stats import (
@@ -163,8 +164,11 @@ def _row(row: Record) -> StatsRow:
 
 @asynccontextmanager
 async def open_stats(
-    settings: ConnectionSettings, kept_days: Mapping[Step, int]
+    settings: ConnectionSettings,
+    kept_days: Mapping[Step, int],
+    *,
+    events: EventWriting = WRITE_EVENTS,
 ) -> AsyncIterator[tuple[PostgresStats, PostgresTagGuard]]:
     """Yield the statistics, and the guard that reads them, on a connection of their own."""
     async with open_connection(settings, _SESSION) as connection:
-        yield PostgresStats(connection, kept_days), PostgresTagGuard(connection)
+        yield PostgresStats(connection, kept_days), PostgresTagGuard(connection, events)

@@ -3,9 +3,9 @@
 A lease that its holder does not renew is free after LEASE_FREE_AFTER_S, judged by this process's
 own reads (see domain/liveness.py); a released one is free at once. The first worker in rank
 acquires a free lease at once, each further one RANK_DELAY_S later: every free lease finds a holder,
-and leases that many workers see free are spread over them. A worker that has just started is the
-last in rank for a lease that its holder does not renew: the new holder settles what a dead one was
-sending, and a worker that has not seen the dead one alive counts it as dead later than others do.
+and leases that many workers see free are spread over them. A worker that has just started comes
+NEW_DELAY_S later for a lease that its holder does not renew: the new holder settles what a dead one
+was sending, and a worker that has not seen it alive counts it as dead later than others do.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from notifier.ports.leases import HeldLease, Lease
 
 RANK_DELAY_S: Final = 0.3
+NEW_DELAY_S: Final = 1.0
+"""How much later a worker that has just started takes over the lease of a silent holder."""
 STALLED_AFTER_S: Final = 10.0
 """A lease is given up when its relay has finished no pass for this long."""
 UNPUBLISHABLE_AFTER_S: Final = 5.0
@@ -139,14 +141,17 @@ class LeasePolicy:
         The delay of its rank counts from when the lease is free and this process can publish.
         """
         free_s = min(free_s, self._now - self._able_since)
-        return free_s >= 0 and free_s >= RANK_DELAY_S * self._rank(lease)
+        return free_s >= 0 and free_s >= self._delay_s(lease)
 
-    def _rank(self, lease: Lease) -> int:
-        has_given_up = self._now - self._given_up_at.get(lease.queue, -inf) < GIVEN_UP_S
+    def _delay_s(self, lease: Lease) -> float:
         is_new = self._now - self._live_since[self._worker] < DEAD_AFTER_S
-        if has_given_up or (is_new and lease.holder is not None):
+        newness_s = NEW_DELAY_S if is_new and lease.holder is not None else 0.0
+        return RANK_DELAY_S * self._rank(lease.queue) + newness_s
+
+    def _rank(self, queue: QueueKey) -> int:
+        if self._now - self._given_up_at.get(queue, -inf) < GIVEN_UP_S:
             return len(self._live_since)
-        return rank(lease.queue, self._worker, self._live_since)
+        return rank(queue, self._worker, self._live_since)
 
     def why_to_give_up(self, lease: HeldLease, usable_since: float) -> str:
         """Return why another worker should hold this lease: `relay`, `broker`, or "" if none.

@@ -5,11 +5,24 @@
 -- due: for a retry, since its first attempt became due, which that attempt's wait tells; without
 -- one, since it was accepted. Of given back rows and retries the 100 that were due first are looked
 -- at.
+-- (`of_turn` divides the progress of each lease once: with many turns it is large, and stored compressed.)
+WITH of_turn AS MATERIALIZED (
+    SELECT q.queue, 0 AS turn, jsonb_build_object('floors', lease.progress -> 'floors',
+                                                  'marks', lease.progress -> 'marks') AS progress
+    FROM unnest($1::text[]) AS q (queue) LEFT JOIN leases lease ON lease.queue = q.queue
+    UNION ALL
+    SELECT q.queue, used.turn, stored.progress
+    FROM unnest($1::text[]) AS q (queue)
+    JOIN turns used ON used.queue = q.queue
+    LEFT JOIN leases lease ON lease.queue = q.queue
+    LEFT JOIN LATERAL jsonb_each(CASE jsonb_typeof(lease.progress -> 'turns')
+                                 WHEN 'object' THEN lease.progress -> 'turns' END)
+        AS stored (turn, progress) ON stored.turn = used.turn::text
+)
 SELECT q.queue, coalesce(sum(due.count), 0)::bigint AS count, bool_and(due.is_exact) AS is_exact,
        coalesce(now() - min(oldest.first_due_at) FILTER (WHERE isfinite(oldest.first_due_at)),
                 interval '0') AS oldest
 FROM unnest($1::text[]) AS q (queue)
-LEFT JOIN leases lease ON lease.queue = q.queue
 CROSS JOIN (
     VALUES (0, interval '0', 100), (1, interval '0', 1), (2, interval '0', 100),
            (3, interval '2 seconds', 1)
@@ -19,10 +32,8 @@ CROSS JOIN LATERAL (
            count(*) < $2 AS is_exact
     FROM (
         SELECT row.claimed_by FROM (
-            SELECT 0 AS turn, lease.progress
-            UNION ALL
-            SELECT turn, lease.progress #> ARRAY['turns', turn::text]
-            FROM turns WHERE queue = q.queue
+            SELECT turn, progress FROM of_turn
+            WHERE queue = q.queue AND (turn = 0 OR c.class < 3)
         ) t
         CROSS JOIN LATERAL (
             SELECT coalesce((t.progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
@@ -43,9 +54,7 @@ CROSS JOIN LATERAL (
     SELECT min(CASE WHEN c.class = 2 THEN coalesce(first_due_at, created_at) ELSE ready_at END)
                AS first_due_at
     FROM (
-        SELECT 0 AS turn, lease.progress
-        UNION ALL
-        SELECT turn, lease.progress #> ARRAY['turns', turn::text] FROM turns WHERE queue = q.queue
+        SELECT turn, progress FROM of_turn WHERE queue = q.queue AND (turn = 0 OR c.class < 3)
     ) t
     CROSS JOIN LATERAL (
         SELECT coalesce((t.progress #>> ARRAY['marks', c.class::text, '0'])::timestamptz,

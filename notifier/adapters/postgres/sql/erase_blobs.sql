@@ -10,6 +10,11 @@ WITH unused AS MATERIALIZED (
     WHERE (SELECT id FROM lookups WHERE hash = t.live LIMIT 1) IS NULL
       AND (SELECT id FROM lookups WHERE hash = t.test LIMIT 1) IS NULL
       AND NOT EXISTS (SELECT FROM schedules s WHERE s.tenant = t.tenant AND t.hash = ANY (s.blobs))
+      -- A fallback that waits has no lookups: its submit is read, if it has files.
+      AND NOT EXISTS (SELECT FROM fallbacks f
+                      WHERE f.look_at IS NOT NULL
+                        AND f.needs && ARRAY['content.attachments', 'content.mime']
+                        AND position(convert_to('"sha256:' || encode(t.hash, 'hex'), 'UTF8') IN f.submit) > 0)
       AND (SELECT n.id FROM notifications n
            WHERE n.id < (SELECT uuid_at(since + interval '1 hour') FROM lookup_starts WHERE kind = 'file')
              AND n.recipient <> '' LIMIT 1) IS NULL

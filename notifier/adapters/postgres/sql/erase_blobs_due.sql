@@ -12,6 +12,11 @@ WITH due AS MATERIALIZED (
       AND (SELECT id FROM lookups WHERE hash = d.lookups[1] LIMIT 1) IS NULL
       AND (SELECT id FROM lookups WHERE hash = d.lookups[2] LIMIT 1) IS NULL
       AND NOT EXISTS (SELECT FROM schedules s WHERE s.tenant = d.tenant AND d.hash = ANY (s.blobs))
+      -- A fallback that waits has no lookups: its submit is read, if it has files.
+      AND NOT EXISTS (SELECT FROM fallbacks f
+                      WHERE f.look_at IS NOT NULL
+                        AND f.needs && ARRAY['content.attachments', 'content.mime']
+                        AND position(convert_to('"sha256:' || encode(d.hash, 'hex'), 'UTF8') IN f.submit) > 0)
 ), done AS (
     DELETE FROM erased_blobs e USING due d
     WHERE e.operation = $1 AND e.tenant = d.tenant AND e.hash = d.hash

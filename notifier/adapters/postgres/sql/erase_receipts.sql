@@ -1,7 +1,7 @@
--- Removes an erased recipient, and what the provider wrote of it, from receipts that have no
--- notification yet. They still settle a notification that they belong to.
--- Parameters: $1 providers, $2 keys.
+-- Replaces an erased recipient in receipts that have no notification yet, and removes what the provider
+-- wrote of it. They still settle a notification that they belong to, unless they are of a copy of it.
+-- Parameters: $1 providers, $2 keys, $3 what stands in place of each recipient.
 -- Repeating it changes nothing.
-UPDATE receipts_unmatched u SET recipient = NULL, detail = ''
-FROM unnest($1::text[], $2::uuid[]) AS t (provider, key)
-WHERE u.provider = t.provider AND u.key = t.key AND (u.recipient IS NOT NULL OR u.detail <> '')
+UPDATE receipts_unmatched u SET recipient = t.recipient, detail = ''
+FROM unnest($1::text[], $2::uuid[], $3::text[]) AS t (provider, key, recipient)
+WHERE u.provider = t.provider AND u.key = t.key

@@ -8,22 +8,25 @@ WITH RECURSIVE queues AS (
     UNION ALL
     SELECT (SELECT min(l.queue) FROM live l WHERE l.turn >= 0 AND l.queue > q.queue)
     FROM queues q WHERE q.queue IS NOT NULL
-), floors AS (
+), floors AS MATERIALIZED (
     SELECT q.queue, t.turn, c.class,
-           coalesce((p.progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
+           coalesce((t.progress #>> ARRAY['floors', c.class::text, '0'])::timestamptz,
                     '1970-01-01 00:00:00+00') AS due_at,
-           coalesce((p.progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
+           coalesce((t.progress #>> ARRAY['floors', c.class::text, '1'])::uuid,
                     '00000000-0000-0000-0000-000000000000') AS id
     FROM queues q
-    CROSS JOIN LATERAL (
-        SELECT 0 AS turn UNION ALL SELECT turn FROM turns WHERE queue = q.queue
-    ) t
-    CROSS JOIN (VALUES (0), (1), (2), (3)) AS c (class)
     LEFT JOIN leases l ON l.queue = q.queue
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN t.turn = 0 THEN l.progress
-                    ELSE l.progress #> ARRAY['turns', t.turn::text] END AS progress
-    ) p
+        SELECT 0 AS turn, l.progress
+        UNION ALL
+        SELECT used.turn, stored.progress
+        FROM turns used
+        LEFT JOIN jsonb_each(CASE jsonb_typeof(l.progress -> 'turns')
+                             WHEN 'object' THEN l.progress -> 'turns' END)
+            AS stored (turn, progress) ON stored.turn = used.turn::text
+        WHERE used.queue = q.queue
+    ) t
+    CROSS JOIN (VALUES (0), (1), (2), (3)) AS c (class)
     WHERE q.queue LIKE ANY ($4::text[])
 ), candidate AS MATERIALIZED (
     SELECT r.id
