@@ -42,8 +42,9 @@ def migrate(url: str) -> list[str]:
     None is missing in a schema that a newer version of Notifier has migrated.
 
     Processes may run meanwhile: a statement that gets no lock within 200 ms would make them wait,
-    so all is undone and repeated, for a minute. Must not be called in a running event loop. Raises
-    StoreUnavailable if Postgres is unreachable, ConfigError if it refuses the work.
+    so its revision is undone and repeated, for a minute; those before it stay. Must not be called
+    in a running event loop. Raises StoreUnavailable if Postgres is unreachable, ConfigError if it
+    refuses the work.
     """
     return asyncio.run(_migrate(url))
 
@@ -65,9 +66,10 @@ async def _migrate(url: str) -> list[str]:
 async def _migrate_without_waiting(url: str) -> list[str]:
     backoff = Backoff(FIRST_RETRY_S, MAX_RETRY_S)
     deadline = time.monotonic() + LOCK_TIMEOUT_S
+    found: list[str | None] = []
     while True:
         try:
-            return await _apply(url)
+            return await _apply(url, found)
         except StoreUnavailable as error:
             is_locked = isinstance(error.__cause__, asyncpg.LockNotAvailableError)
             if not is_locked or time.monotonic() > deadline:
@@ -75,7 +77,11 @@ async def _migrate_without_waiting(url: str) -> list[str]:
         await asyncio.sleep(backoff.next_s())
 
 
-async def _apply(url: str) -> list[str]:
+async def _apply(url: str, found: list[str | None]) -> list[str]:
+    """Apply the missing revisions; return those since the first one of `found`, oldest first.
+
+    The revision that is found is added to `found`.
+    """
     # asyncpg parses the URL, so that all its options (sockets, sslmode) work here as well.
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -84,7 +90,7 @@ async def _apply(url: str) -> list[str]:
     )
     with translated(), _as_driver_error():
         async with engine.connect() as connection:
-            applied = await connection.run_sync(_upgrade)
+            applied = await connection.run_sync(_upgrade, found)
             await connection.commit()
     return applied
 
@@ -103,7 +109,7 @@ def _as_driver_error() -> Iterator[None]:
         raise cause from error
 
 
-def _upgrade(connection: Connection) -> list[str]:
+def _upgrade(connection: Connection, found: list[str | None]) -> list[str]:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS))
     script = ScriptDirectory.from_config(config)
@@ -111,7 +117,8 @@ def _upgrade(connection: Connection) -> list[str]:
     connection.commit()
     if before and before not in revisions():  # a newer version has migrated: nothing is missing
         return []
+    found.append(before)
     command.upgrade(config, "head")
     after = MigrationContext.configure(connection).get_current_revision()
-    newest_first = script.iterate_revisions(after or "head", before or "base")
+    newest_first = script.iterate_revisions(after or "head", found[0] or "base")
     return [revision.revision for revision in reversed(list(newest_first))]
