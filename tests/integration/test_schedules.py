@@ -390,12 +390,12 @@ async def test_a_tenant_with_schedules_is_not_deleted(world: World) -> None:
 
 async def test_what_a_later_version_understands_is_left_to_its_processes(world: World) -> None:
     await world.create(tag="a")
-    await world.connection.execute("UPDATE schedules SET needs = needs || '{fallback}'::text[]")
+    await world.connection.execute("UPDATE schedules SET needs = needs || '{later}'::text[]")
     async with world.open_process() as api:
         await world.set_time(DUE)
         assert (await api.run(), await world.submitted()) == (0, {})
         await world.connection.execute(
-            "UPDATE schedules SET needs = array_remove(needs, 'fallback')"
+            "UPDATE schedules SET needs = array_remove(needs, 'later')"
         )
         assert (await api.run(), await world.submitted()) == (1, {"a": 1})
 
