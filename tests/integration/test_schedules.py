@@ -394,9 +394,7 @@ async def test_what_a_later_version_understands_is_left_to_its_processes(world: 
     async with world.open_process() as api:
         await world.set_time(DUE)
         assert (await api.run(), await world.submitted()) == (0, {})
-        await world.connection.execute(
-            "UPDATE schedules SET needs = array_remove(needs, 'later')"
-        )
+        await world.connection.execute("UPDATE schedules SET needs = array_remove(needs, 'later')")
         assert (await api.run(), await world.submitted()) == (1, {"a": 1})
 
 

@@ -18,7 +18,7 @@ from notifier.adapters.templating.messages import Compile, Render
 from notifier.api.auth.sessions import COOKIE, CookiePlace
 from notifier.api.http.cursors import cursor_after, position_in
 from notifier.api.http.problems import RequestRefused
-from notifier.api.requests import Content, Submit
+from notifier.api.requests import Content, Fallback, Submit
 from notifier.api.routes.table import ROUTES
 from notifier.api.schedules.documents import ScheduleRequest
 from notifier.api.submission.batch_split import BatchSplitter
@@ -77,6 +77,12 @@ SUBMIT_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "topic": st.sampled_from(["news", "1"]) | st.text() | JSON,
     "tenant": st.sampled_from(["default", "shop", "Shop", ""]) | JSON,
 }
+FALLBACK_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "after_s": st.floats(0, 4_000_000) | JSON,
+    **{name: SUBMIT_FIELDS[name] for name in ("channel", "recipient", "content", "template")},
+    **{name: SUBMIT_FIELDS[name] for name in ("variables", "locale")},
+}
+SUBMIT_FIELDS["fallback"] = st.fixed_dictionaries({}, optional=FALLBACK_FIELDS) | JSON
 ONE_FIELD = st.sampled_from(sorted(SUBMIT_FIELDS)).flatmap(
     lambda name: SUBMIT_FIELDS[name].map(lambda value: submit_body(**{name: value}))
 )
@@ -121,6 +127,7 @@ SCHEDULE_BODIES = corrupted(documents(**SCHEDULE_FIELDS) | ONE_OF_SCHEDULE)
 
 def test_the_generated_submits_have_every_field() -> None:
     assert set(SUBMIT_FIELDS) == set(Submit.__struct_encode_fields__)
+    assert set(FALLBACK_FIELDS) == set(Fallback.__struct_encode_fields__)
     assert set(CONTENT_FIELDS) == set(Content.__struct_encode_fields__)
     assert set(SCHEDULE_FIELDS) == set(ScheduleRequest.__struct_encode_fields__)
 
