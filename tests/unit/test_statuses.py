@@ -112,6 +112,7 @@ OTHER_WORDS_IN_SQL = {
     "erased",
     *("event_batches", "event_batches_"),
     *("turns", "test"),  # of tenants
+    "hex",
     *("worker", "dev", "id", "kind", "host", "pid", "started_at"),  # of processes
     *("minute", "call"),  # of statistics
 }
