@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from notifier.adapters.postgres.finding import find, matching, seen
-from notifier.adapters.postgres.queue_names import known_queue
+from notifier.adapters.postgres.queue_names import channel_of, known_queue, mode_of
 from notifier.adapters.postgres.searching import NO_SEARCH, search_of
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.suppressions import read_suppressed
-from notifier.domain.credentials import Mode
 from notifier.domain.lookups import LookupScope
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import suppression_of
@@ -145,12 +144,13 @@ def _by_id(ended: Ended) -> NotificationId:
 
 
 def _ended(row: Record) -> Ended:
-    mode = Mode.TEST if row["test_channel"] else Mode.LIVE
     return Ended(
         id=row["id"],
         queue=row["queue"],
-        channel=row["test_channel"] or row["queue"].rpartition(".")[0],
+        channel=channel_of(row),
         topic=row["topic"],
-        recipient=Recipient(LookupScope(row["tenant"], mode), recipient_identity(row["recipient"])),
+        recipient=Recipient(
+            LookupScope(row["tenant"], mode_of(row)), recipient_identity(row["recipient"])
+        ),
         has_content=row["has_content"],
     )

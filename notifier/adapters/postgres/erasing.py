@@ -14,7 +14,7 @@ import msgspec
 from notifier.adapters.postgres import changing
 from notifier.adapters.postgres.audit import add_action
 from notifier.adapters.postgres.lookups import recipient_lookup, reference_lookup
-from notifier.adapters.postgres.queue_names import known_queue
+from notifier.adapters.postgres.queue_names import channel_of, known_queue, mode_of
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.blobs import BlobId, blobs_of, digest_of, is_blob_id
@@ -152,22 +152,16 @@ async def _checked(
 def _matching(
     rows: Iterable[Record], hasher: LookupHasher, scope: Scope
 ) -> Sequence[NotificationId]:
-    is_test = scope.view.mode is Mode.TEST
     channels = scope.erasure.channels
     return [
         row["id"]
         for row in rows
         if row["recipient"]
-        and bool(row["test_channel"]) is is_test
+        and mode_of(row) is scope.view.mode
         and scope.view.tenant in {None, row["tenant"]}
-        and (not channels or _channel_of(row) in channels)
+        and (not channels or channel_of(row) in channels)
         and erasure_hash(hasher, row["recipient"]) in scope.erasure.recipients
     ]
-
-
-def _channel_of(row: Record) -> str:
-    channel: str = row["test_channel"] or row["queue"].rpartition(".")[0]
-    return channel
 
 
 async def erase(
@@ -210,8 +204,7 @@ async def erase(
 
 def _lookups_of(row: Record, references: Sequence[str], hasher: LookupHasher) -> Iterator[UUID]:
     """Yield the hashes of all lookups that the settings may have asked for."""
-    mode = Mode.TEST if row["test_channel"] else Mode.LIVE
-    scope = LookupScope(row["tenant"], mode)
+    scope = LookupScope(row["tenant"], mode_of(row))
     yield hasher.digest(scope, recipient_lookup(recipient_identity(row["recipient"])))
     if row["tag"] is not None:
         yield hasher.digest(scope, Lookup(LookupKind.TAG, row["tag"]))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from notifier.adapters.postgres.queue_names import channel_of, mode_of
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
 from notifier.domain.events import (
@@ -143,14 +144,13 @@ def _end_status(type_: str) -> str | None:
 
 
 def _state(row: EventRow, record: Record) -> NotificationState:
-    channel, _, priority = record["queue"].rpartition(".")
     reason = row.reason or (_TTL if row.type == EventType.EXPIRED else None)
     return NotificationState(
         id=NotificationId(row.id),
-        mode=Mode.TEST if record["test_channel"] else Mode.LIVE,
+        mode=mode_of(record),
         status=row.type.removeprefix(NOTIFICATION_PREFIX),
-        channel=record["test_channel"] or channel,
-        priority=priority,
+        channel=channel_of(record),
+        priority=record["queue"].rpartition(".")[2],
         recipient=record["recipient"],
         tag=record["tag"],
         topic=record["topic"],

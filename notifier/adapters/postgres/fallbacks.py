@@ -11,6 +11,7 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
+from notifier.adapters.postgres.queue_names import mode_of
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
 from notifier.domain.fallbacks import DueFallback
@@ -81,7 +82,7 @@ def _fallback(row: Record, first: Record | None) -> DueFallback:
         status=None if first is None else Status(first["status"]),
         reason=None if first is None else first["result_reason"],
         tenant=DEFAULT_TENANT if first is None else first["tenant"],
-        mode=Mode.TEST if first is not None and first["test_channel"] else Mode.LIVE,
+        mode=Mode.LIVE if first is None else mode_of(first),
         submit=row["submit"],
         since=row["since"],
         at=row["at"],

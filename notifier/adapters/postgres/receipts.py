@@ -18,6 +18,7 @@ from notifier.adapters.postgres.connection import (
 from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS
 from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup, reference_lookup
+from notifier.adapters.postgres.queue_names import channel_of, mode_of
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.suppressions import announce_suppressions
 from notifier.domain.credentials import Mode
@@ -222,14 +223,13 @@ class PostgresReceiptMatching:
         by_scope: defaultdict[LookupScope, list[_Due]] = defaultdict(list)
         for each in kept:
             if each.suppression is not None:
-                mode = Mode.TEST if each.row["test_channel"] else Mode.LIVE
-                by_scope[LookupScope(each.row["tenant"], mode)].append(each)
+                by_scope[LookupScope(each.row["tenant"], mode_of(each.row))].append(each)
         added: list[UUID] = []
         for scope, found in sorted(by_scope.items()):
             entries = {
                 (
                     recipient_identity(each.recipient or each.row["own_recipient"]),
-                    each.row["test_channel"] or each.row["queue"].rpartition(".")[0],
+                    channel_of(each.row),
                     _topic_of(each),
                 ): each
                 for each in reversed(found)

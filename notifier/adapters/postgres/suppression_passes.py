@@ -8,9 +8,8 @@ from uuid import UUID
 
 from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup
-from notifier.adapters.postgres.queue_names import known_queue
+from notifier.adapters.postgres.queue_names import channel_of, known_queue, mode_of
 from notifier.adapters.postgres.statements import statement, statement_with
-from notifier.domain.credentials import Mode
 from notifier.domain.lookups import LookupScope
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.suppressions import SuppressedOn
@@ -106,8 +105,7 @@ class PostgresSuppressionPasses:
         for row in rows:
             if row["recipient"] is None:
                 continue
-            mode = Mode.TEST if row["test_channel"] else Mode.LIVE
-            scope = LookupScope(row["tenant"], mode)
+            scope = LookupScope(row["tenant"], mode_of(row))
             lookup = recipient_lookup(recipient_identity(row["recipient"]))
             suppression = _covering(row, by_hash.get(hasher.digest(scope, lookup), ()))
             if suppression is not None:
@@ -124,7 +122,7 @@ def _by_hash(passes: Sequence[SuppressionPass]) -> Mapping[UUID, Sequence[Suppre
 
 def _covering(row: Record, passes: Sequence[SuppressionPass]) -> SuppressionPass | None:
     """Return the first of these suppressions that forbids the notification, None without one."""
-    channel = row["test_channel"] or row["queue"].rpartition(".")[0]
+    channel = channel_of(row)
     for each in passes:
         if SuppressedOn(each.channel, each.topic, each.reason).covers(channel, row["topic"]):
             return each
