@@ -35,6 +35,11 @@ async def wait(event: asyncio.Event, timeout_s: float) -> bool:
         return event.is_set()
 
 
+async def rest(worked_s: float, *, times: float, max_s: float) -> None:
+    """Sleep `times` as long as a piece of work took, at most `max_s`: others get the time."""
+    await asyncio.sleep(min(max_s, times * worked_s))
+
+
 class RepeatedTask(Protocol):
     """A task that is done again and again."""
 

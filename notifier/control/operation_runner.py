@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,7 @@ import structlog
 from notifier.domain.errors import StoreError
 from notifier.domain.notification import EndReason, Status
 from notifier.domain.operations import OperationKind, OperationStatus
+from notifier.lifecycle import rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,7 @@ class OperationRunner:
                 self._report(step)
                 count += 1
                 # Claims, results and submits get Postgres for twice as long.
-                await asyncio.sleep(min(MAX_REST_S, REST * (time.monotonic() - began_at)))
+                await rest(time.monotonic() - began_at, times=REST, max_s=MAX_REST_S)
                 began_at = time.monotonic()
         except StoreError as error:
             log.warning("operation_step_failed", reason=str(error))

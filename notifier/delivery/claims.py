@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +12,7 @@ import structlog
 from notifier.delivery.batch_write import write_batch
 from notifier.domain.errors import StoreRejected, StoreUnavailable
 from notifier.domain.notification import Claimed, QueueKey
-from notifier.lifecycle import uptime_s
+from notifier.lifecycle import rest, uptime_s
 from notifier.ports.attempts import ClaimedRow
 from notifier.ports.store import ClaimRequest, NotClaimed, Parked
 
@@ -81,7 +80,7 @@ class Claims:
             rows = await self._sort(wanted, replies, requested_at)
             if is_backlog_of_pause and not is_urgent:
                 # No provider slows these claims down: urgent ones get Postgres in between.
-                await asyncio.sleep(min(MAX_REST_S, REST * (uptime_s() - requested_at)))
+                await rest(uptime_s() - requested_at, times=REST, max_s=MAX_REST_S)
             return await self._parking.park_quiet(rows, holds)
         except BaseException:
             # The rows may be claimed, and no caller has them.

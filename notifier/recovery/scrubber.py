@@ -5,13 +5,13 @@ Status, recipient and attempts stay.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from notifier.domain.errors import StoreError
+from notifier.lifecycle import rest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Scrubber:
                 if not scrubbed.is_behind:
                     break
                 # Claims, results and submits get Postgres for twice as long.
-                await asyncio.sleep(min(MAX_REST_S, REST * (time.monotonic() - began_at)))
+                await rest(time.monotonic() - began_at, times=REST, max_s=MAX_REST_S)
         except StoreError as error:
             log.warning("scrub_failed", reason=str(error))
         if count:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from notifier.domain.errors import StoreError
+from notifier.lifecycle import rest
 
 if TYPE_CHECKING:
     from notifier.ports.observer import StatsObserver
@@ -53,7 +53,7 @@ class StatsRollUp:
                 counted += step.changes
                 self._max_changes = min(MAX_CHANGES, 2 * self._max_changes)
                 # Claims, results and submits get Postgres for twice as long.
-                await asyncio.sleep(min(MAX_REST_S, REST * (time.monotonic() - began_at)))
+                await rest(time.monotonic() - began_at, times=REST, max_s=MAX_REST_S)
                 began_at = time.monotonic()
             if next(self._passes) % PRUNE_EVERY == 0:
                 await self._store.prune()
