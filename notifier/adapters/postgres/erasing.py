@@ -6,6 +6,8 @@ notifications are read and compared, in this process, which has the key of the h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
@@ -41,7 +43,7 @@ from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.ports.store import ExpiredRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from asyncpg import Connection, Record
 
@@ -56,7 +58,7 @@ MAX_SCANNED: Final = 5000
 MAX_ERASED: Final = 500
 """Notifications that are erased at a time."""
 MAX_READ: Final = 1000
-"""Schedules and filters of operations that are read at a time."""
+"""Schedules, fallbacks, receipts and filters of operations that are read at a time."""
 BLOBS_KEPT_S: Final = 120.0
 """Longer than an API process remembers that a blob exists (api/submission/submit_blobs.py), and
 than a submit takes after that."""
@@ -64,6 +66,7 @@ _READ_LOOKUPS_SINCE: Final = (
     "SELECT uuid_at(since + interval '1 hour') FROM lookup_starts WHERE kind = 'recipient'"
 )
 _FIRST: Final = UUID(int=0)
+_FROM_FIRST: Final[Mapping[str, object]] = MappingProxyType({"id": _FIRST})
 
 
 class Scope(NamedTuple):
@@ -275,16 +278,8 @@ async def erase_elsewhere(
 async def _erase_schedules(
     connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
 ) -> None:
-    after = _FIRST
-    while True:
-        rows = await connection.fetch(
-            statement("erase_schedules_read"),
-            scope.view.tenant,
-            scope.view.mode,
-            operation.created_at,
-            after,
-            MAX_READ,
-        )
+    asked = scope.view.tenant, scope.view.mode, operation.created_at
+    async for rows in _pages(connection, "erase_schedules_read", asked):
         of_recipient = [row for row in rows if _submits_to(row["notification"], hasher, scope)]
         deleted = await connection.fetch(
             statement("erase_schedules"),
@@ -293,9 +288,26 @@ async def _erase_schedules(
         )
         for row in deleted:
             await add_action(connection, _schedule_deleted(row, operation))
+
+
+async def _pages(
+    connection: Connection[Record],
+    name: str,
+    asked: Sequence[object],
+    after: Mapping[str, object] = _FROM_FIRST,
+) -> AsyncIterator[Sequence[Record]]:
+    """Yield what sql/<name>.sql returns, at most MAX_READ rows at a time.
+
+    Its parameters are `asked`, the position after which it begins, and the maximum. `after` has
+    the columns of the position, and the first one.
+    """
+    columns, position = list(after), list(after.values())
+    while True:
+        rows = await connection.fetch(statement(name), *asked, *position, MAX_READ)
+        yield rows
         if len(rows) < MAX_READ:
             return
-        after = rows[-1]["id"]
+        position = [rows[-1][column] for column in columns]
 
 
 def _submits_to(notification: bytes, hasher: LookupHasher, scope: Scope) -> bool:
@@ -328,16 +340,8 @@ def _schedule_deleted(row: Record, operation: Operation) -> Action:
 async def _erase_fallbacks(
     connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
 ) -> None:
-    after = _FIRST
-    while True:
-        rows = await connection.fetch(
-            statement("erase_fallbacks_read"),
-            scope.view.tenant,
-            scope.view.mode is Mode.TEST,
-            operation.created_at,
-            after,
-            MAX_READ,
-        )
+    asked = scope.view.tenant, scope.view.mode is Mode.TEST, operation.created_at
+    async for rows in _pages(connection, "erase_fallbacks_read", asked):
         of_recipient = [
             row["id"]
             for row in rows
@@ -345,20 +349,14 @@ async def _erase_fallbacks(
         ]
         if of_recipient:
             await connection.execute(statement("erase_fallbacks"), of_recipient)
-        if len(rows) < MAX_READ:
-            return
-        after = rows[-1]["id"]
 
 
 async def _erase_receipts(
     connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
 ) -> None:
     """Erase the recipients that receipts name whose notification is not known, and so no tenant."""
-    after = ("", _FIRST)
-    while True:
-        rows = await connection.fetch(
-            statement("erase_receipts_read"), operation.created_at, *after, MAX_READ
-        )
+    asked, after = (operation.created_at,), {"provider": "", "key": _FIRST}
+    async for rows in _pages(connection, "erase_receipts_read", asked, after):
         of_recipient = [
             (row["provider"], row["key"], erased_recipient(hasher, row["recipient"]))
             for row in rows
@@ -367,24 +365,13 @@ async def _erase_receipts(
         if of_recipient:
             columns = zip(*of_recipient, strict=True)
             await connection.execute(statement("erase_receipts"), *columns)
-        if len(rows) < MAX_READ:
-            return
-        after = rows[-1]["provider"], rows[-1]["key"]
 
 
 async def _erase_filters(
     connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
 ) -> None:
-    after = _FIRST
-    while True:
-        rows = await connection.fetch(
-            statement("erase_operations_read"),
-            scope.view.tenant,
-            scope.view.mode,
-            operation.created_at,
-            after,
-            MAX_READ,
-        )
+    asked = scope.view.tenant, scope.view.mode, operation.created_at
+    async for rows in _pages(connection, "erase_operations_read", asked):
         for row in rows:
             texts = [row["filter"], row["selection"]]
             before = [_decoded(text.encode()) for text in texts]
@@ -397,9 +384,6 @@ async def _erase_filters(
                 if not changed:
                     msg = "another erasure has changed the filter of an operation meanwhile"
                     raise StoreConflict(msg)
-        if len(rows) < MAX_READ:
-            return
-        after = rows[-1]["id"]
 
 
 def _decoded(document: bytes) -> dict[str, Any]:
