@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from notifier.domain.credentials import Mode
+from notifier.domain.idempotency import digest
 from notifier.domain.notification import NotificationId
 from notifier.domain.tenants import TenantId
 
@@ -141,7 +141,7 @@ def event_id(type_: str, notification: NotificationId, claim: int, at: datetime)
     A notification has at most one event of each type for each of its claims.
     """
     text = b"%b/%b/%d" % (type_.encode(), notification.bytes, claim)
-    return _uuid7(at, int.from_bytes(sha256(text).digest()[:16]))
+    return _uuid7(at, digest(text).int)
 
 
 def _uuid7(at: datetime, entropy: int) -> UUID:

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.event_writing import EventWriting
-from notifier.adapters.postgres.events import SESSION, PostgresEvents, open_events
+from notifier.adapters.postgres.events import PostgresEvents, open_events
+from notifier.adapters.postgres.finding import LOOK_UP_SETTINGS
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.store import PostgresStore, open_store
 from notifier.domain.credentials import Mode
@@ -436,7 +437,7 @@ async def test_a_filter_is_applied_to_a_page_and_the_cursor_moves_on(
 async def test_a_read_looks_up_what_ran_and_reads_on_from_there(connection: Connection) -> None:
     """Also while a transaction has been open since before thousands of rows, and in old plans."""
     await connection.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
-    for name, value in SESSION.items():
+    for name, value in LOOK_UP_SETTINGS.items():
         await connection.execute(f"SET {name} = {value}")
     await connection.execute(
         """

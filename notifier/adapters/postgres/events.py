@@ -17,6 +17,7 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.event_rows import EventRow, ShownRows, event_rows
+from notifier.adapters.postgres.finding import LOOK_UP_SETTINGS
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.event_cursor import EventCursor, bounded
 from notifier.ports.events import CursorGone, EventPage, ReadEvent
@@ -43,14 +44,6 @@ _LATER: Final = 2
 """The parts of events_read.sql."""
 _EPOCH_BYTES: Final = 8
 _ALL: Final = 2**63 - 1
-# Each event looks up its notification by the primary key of one partition.
-SESSION: Final = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_sort": "off",
-    "enable_bitmapscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-}
 
 
 class _State(NamedTuple):
@@ -264,5 +257,5 @@ async def _first_since(connection: Connection[Record], at: datetime, beyond: int
 @asynccontextmanager
 async def open_events(settings: ConnectionSettings) -> AsyncIterator[PostgresEvents]:
     """A reader of events on a connection of its own."""
-    async with open_connection(settings, SESSION) as connection:
+    async with open_connection(settings, LOOK_UP_SETTINGS) as connection:
         yield PostgresEvents(connection)

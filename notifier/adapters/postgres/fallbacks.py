@@ -10,7 +10,7 @@ from notifier.adapters.postgres.connection import (
     PostgresConnection,
     open_connection,
 )
-from notifier.adapters.postgres.finding import SEARCH_SETTINGS
+from notifier.adapters.postgres.finding import LOOK_UP_SETTINGS
 from notifier.adapters.postgres.queue_names import mode_of
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from notifier.ports.fallbacks import FallbackResult
 
 SESSION_SETTINGS: Final = {
-    **SEARCH_SETTINGS,
+    **LOOK_UP_SETTINGS,
     "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
 }
 """Rows are looked up by an index whatever the statistics say: most fallbacks are done."""
 CONNECTIONS: Final = 1

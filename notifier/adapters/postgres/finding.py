@@ -36,6 +36,8 @@ SEARCH_SETTINGS: Final = {
     "enable_sort": "off",
     "enable_bitmapscan": "off",
 }
+LOOK_UP_SETTINGS: Final = {**SEARCH_SETTINGS, "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""For statements that look up each row of theirs in another table."""
 _LISTS: Final[Mapping[str, str]] = {
     Status.SENDING: "list_sending",
     Status.SENT: "list_sent",

@@ -358,7 +358,8 @@ async def _end(connection: Connection[Record], kept: Sequence[_Due], events: Eve
         ended = [row["id"] for row in rows]
         await connection.fetch(statement("receipts_end_undo"), ended, least, greatest)
         changed = [id_ for id_ in ended if best[id_][0].status != statuses.get(id_)]
-        await connection.fetch(events.statement("receipts_ended", 3), changed, least, greatest)
+        if changed:
+            await connection.fetch(events.statement("receipts_ended", 3), changed, least, greatest)
 
 
 def _is_orphan(due: _Due) -> bool:

@@ -6,7 +6,6 @@ The sandbox sends them. So can a program of yours that translates the receipts o
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from msgspec import Meta
 
 from notifier.adapters.providers.verdict import printable
 from notifier.domain.errors import ConfigError
+from notifier.domain.idempotency import digest
 from notifier.domain.outcome import MAX_CODE_LENGTH, MAX_DETAIL_LENGTH, MAX_REFERENCE_LENGTH
 from notifier.domain.receipts import MAX_RECEIPTS, NewReceipt, ReceiptEvent, UndeliveredReason
 from notifier.domain.webhook_signature import SECRET_EXPECTED, is_signed, secret_bytes
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 MAX_RECIPIENT_LENGTH: Final = 4096
 _YEARS: Final = range(1970, 9999)
 """Of which Postgres and Python can store every instant in every time zone."""
-_KEY_BYTES: Final = 16
 
 
 class SignedReceipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,4 +112,4 @@ def _key(receipt: SignedReceipt) -> UUID:
     """Return 128 bits of a hash of the id, or of the whole receipt."""
     named = receipt.id
     raw = msgspec.json.encode(receipt if named is None else ("id", named))
-    return UUID(bytes=blake2b(raw, digest_size=_KEY_BYTES).digest())
+    return digest(raw)
