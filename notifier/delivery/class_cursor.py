@@ -394,10 +394,13 @@ class ClassCursor:
             self.published[position.id] = Published(row, read.now, now)
             self.mark = min(self.mark, before(position))
         look.rows += len(rows)
-        if len(rows) < look.limit:
-            self._end_look(look)
-        else:
+        if len(rows) == look.limit:
             look.position = rows[-1].position
+        elif look.end.due_at > read.now:
+            # Postgres's clock has gone back: rows that were due are not, and the look missed them.
+            self._look = None
+        else:
+            self._end_look(look)
         return missed
 
     def _end_look(self, look: _Look) -> None:

@@ -120,6 +120,7 @@ async def rows_read(
     work: Callable[[PostgresReader], Awaitable[object]],
 ) -> int:
     """Return how many rows and index entries this work reads. A session reports them at its end."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")  # of what the test read before
     before = int(await connection.fetchval(ROWS_READ))
     async with open_reader(ConnectionSettings(url=url)) as reader:
         await work(reader)

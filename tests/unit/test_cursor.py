@@ -286,6 +286,20 @@ def test_rows_that_became_due_after_the_clock_went_back_are_published(
     assert published(model) == [A, B]
 
 
+def test_a_look_after_the_clock_went_back_forgets_nothing(
+    model: QueueModel, holder: Holder
+) -> None:
+    model.insert(A)
+    holder.run_pass()
+    model.advance(7.0)
+    model.clock -= timedelta(seconds=30)
+    holder.run_look()
+    model.advance(60.0)
+    holder.run_pass()
+    holder.run_pass()
+    assert published(model) == [A]
+
+
 def test_a_lease_of_before_the_clock_went_back_is_read_from_the_beginning(
     model: QueueModel, holder: Holder
 ) -> None:
