@@ -34,6 +34,7 @@ from benchmarks.prove.pauses import pause
 from benchmarks.prove.rates import rate_50, rate_500
 from benchmarks.prove.skew import skewed_load
 from benchmarks.prove.tenants import many_tenants, tenants
+from benchmarks.prove.webhooks import webhooks
 from benchmarks.prove.worker_faults import rolling_restart, worker_killed
 from harness.figure import Figure
 from harness.stack import Stack
@@ -66,6 +67,7 @@ MANY_WORKERS: Sequence[Measurement] = (
     pause,
     campaign,
     events,
+    webhooks,
 )
 WATCHED: Sequence[Measurement] = (alerts,)
 SPEED: Sequence[Measurement] = (idle_latency, flood, skewed_load, tenants, many_tenants)

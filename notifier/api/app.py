@@ -20,6 +20,7 @@ from notifier.api.routes.events import EventRoutes, EventSources
 from notifier.api.routes.explanation import ExplanationRoutes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
+from notifier.api.routes.inbox import InboxRoutes, InboxSources
 from notifier.api.routes.keys import KeyRoutes
 from notifier.api.routes.notifications import NotificationRoutes
 from notifier.api.routes.operations import OperationRoutes
@@ -37,6 +38,7 @@ from notifier.api.routes.table import ROUTES
 from notifier.api.routes.templates import TemplateRoutes
 from notifier.api.routes.tenants import TenantRoutes
 from notifier.api.routes.unsubscribe import UnsubscribeRoutes
+from notifier.api.routes.webhooks import WebhookRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.rules import ApiRules
 from notifier.api.submission.preparing import SubmitPreparation
@@ -56,6 +58,7 @@ from notifier.ports.schedules import ScheduleStore
 from notifier.ports.stats import StatsReader
 from notifier.ports.suppressions import SuppressionPort, UnsubscribeReader, WaitingSuppressor
 from notifier.ports.templates import TemplateRenderer, TemplateStore
+from notifier.ports.webhooks import WebhookStore
 
 
 def create_api(
@@ -87,6 +90,8 @@ def create_api(
     receipts: ReceiptStore,
     verifiers: Mapping[str, ReceiptVerifier],
     observer: ReceiptObserver,
+    webhooks: WebhookStore | None,
+    inbox: InboxSources,
 ) -> Litestar:
     """Makes the ASGI app; without `auth` it asks for no key, and without `events` has none.
 
@@ -99,6 +104,8 @@ def create_api(
         public_url=rules.public_url,
         host=rules.host,
         guards_metrics=rules.guards_metrics,
+        user_tokens=inbox.tokens,
+        cross_origins=rules.cors_origins,
     )
     held, submit_blobs = HeldBytes(rules.max_held_bytes), SubmitBlobs(blobs, rules)
     filling = TemplateFilling(
@@ -138,6 +145,15 @@ def create_api(
             gate=gate,
         ),
         EventRoutes(sources=events, rules=rules, gate=gate),
+        WebhookRoutes(
+            store=webhooks,
+            acceptor=acceptor,
+            features=features,
+            rules=rules,
+            gate=gate,
+            address=address,
+        ),
+        InboxRoutes(sources=inbox, rules=rules, gate=gate),
         FailureRoutes(reader=reader, rules=rules, address=address),
         QueueRoutes(status=status, rules=rules),
         ProviderRoutes(status=status, probes=probes, rules=rules),

@@ -111,7 +111,8 @@ class AttachmentDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
 class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The message that the recipient sees.
 
-    An email needs a subject; a text message a body; a push a subject, body or data.
+    An email needs a subject; a text message a body; a push a subject, body or data; an entry of an
+    inbox a body.
     """
 
     subject: (

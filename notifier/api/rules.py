@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from notifier.domain.controls import ScopeKind
 from notifier.domain.lookups import NO_LOOKUPS, LookupRules
-from notifier.domain.notification import Priority
+from notifier.domain.notification import WEBHOOK_CHANNEL, Priority, priorities_of
 
 
 class AddressKind(StrEnum):
@@ -21,6 +21,7 @@ class AddressKind(StrEnum):
     EMAIL = "email"
     PHONE = "phone"
     TOKEN = "token"  # noqa: S105 a kind of address, no secret
+    USER = "user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,15 @@ class ChannelRules:
     """The rules of submits on one channel."""
 
     address: AddressKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRules:
+    """Which URLs webhooks may have, and for how long a call is tried."""
+
+    allow_http: bool = False
+    allow_private: Sequence[str] = ()
+    ttl: timedelta = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +51,8 @@ class ApiRules:
     `host` is where the API listens. `guards_metrics`: metrics need a key, if the API asks for any.
     `test_channel` takes what test keys submit, and nothing else; "": test keys submit nothing.
     `sms_prefixes` are those of the phone numbers that are accepted, all if there are none.
-    `lookups`: by what notifications can be found.
+    `lookups`: by what notifications can be found. `cors_origins` are those whose pages may read
+    inboxes.
     """
 
     channels: Mapping[str, ChannelRules]
@@ -63,6 +74,8 @@ class ApiRules:
     test_channel: str = ""
     sms_prefixes: Sequence[str] = ()
     lookups: LookupRules = NO_LOOKUPS
+    webhooks: WebhookRules = WebhookRules()
+    cors_origins: Sequence[str] = ()
     max_batches_in_flight: int = 64
     body_timeout_s: float = 30.0
     max_metadata_bytes: int = 16 * 1024
@@ -71,6 +84,12 @@ class ApiRules:
     @property
     def submit_channels(self) -> Mapping[str, ChannelRules]:
         """The channels that a submit may name."""
+        own = {self.test_channel, WEBHOOK_CHANNEL}
+        return {name: rules for name, rules in self.channels.items() if name not in own}
+
+    @property
+    def listed_channels(self) -> Mapping[str, ChannelRules]:
+        """The channels by which notifications are found."""
         return {name: rules for name, rules in self.channels.items() if name != self.test_channel}
 
     def names_of(self, kind: ScopeKind) -> Sequence[str]:
@@ -78,7 +97,9 @@ class ApiRules:
         match kind:
             case ScopeKind.QUEUE:
                 return [
-                    f"{channel}.{priority}" for channel in self.channels for priority in Priority
+                    f"{channel}.{priority}"
+                    for channel in self.channels
+                    for priority in priorities_of(channel)
                 ]
             case ScopeKind.CHANNEL:
                 return list(self.channels)

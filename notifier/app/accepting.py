@@ -13,6 +13,7 @@ import structlog
 
 from notifier.adapters.postgres.events import open_events
 from notifier.adapters.postgres.fallbacks import PostgresFallbacks, open_fallbacks
+from notifier.adapters.postgres.inbox import open_inboxes
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.operations import open_operations
@@ -20,17 +21,22 @@ from notifier.adapters.postgres.reader import open_reader
 from notifier.adapters.postgres.receipts import open_receipts
 from notifier.adapters.postgres.schedules import PostgresScheduleRuns, open_schedules
 from notifier.adapters.postgres.suppressions import open_suppressions
+from notifier.adapters.postgres.webhooks import open_webhooks
 from notifier.adapters.providers.registry import receipt_verifier
 from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.auth.keyring import Keyring
 from notifier.api.auth.rates import KeyRates
 from notifier.api.auth.sessions import Sessions
+from notifier.api.auth.user_tokens import UserTokens
 from notifier.api.events.feed import EventFeed
 from notifier.api.http.public_address import path_prefix
 from notifier.api.http.server import open_server
+from notifier.api.http.stream_slots import StreamSlots
+from notifier.api.inbox.feed import InboxFeed
 from notifier.api.routes.events import EventSources
-from notifier.api.rules import AddressKind, ApiRules, ChannelRules
+from notifier.api.routes.inbox import InboxSources
+from notifier.api.rules import AddressKind, ApiRules, ChannelRules, WebhookRules
 from notifier.api.schedules.submitting import ScheduledSubmits
 from notifier.api.submission.fallback_submits import FallbackSubmits
 from notifier.api.submission.preparing import SubmitPreparation
@@ -47,6 +53,7 @@ from notifier.app.process import (
 )
 from notifier.app.providers import provider_of
 from notifier.app.queue_rules import explained_rules
+from notifier.app.webhooks import call_ttl
 from notifier.control.notification_changes import NotificationChanges
 from notifier.delivery.accept import Accept
 from notifier.delivery.direct_publish import DirectPublishing
@@ -111,6 +118,7 @@ async def open_api(
         cluster=process.membership,
         gates=process.gates,
     )
+    slots = StreamSlots()
     async with (
         open_reader(connection_settings(settings)) as reader,
         open_keys(connection_settings(settings, timeout_s=BEAT_TIMEOUT_S)) as keys,
@@ -124,13 +132,15 @@ async def open_api(
             events=event_writing(settings),
         ) as operations,
         open_schedules(connection_settings(settings), KNOWN_FIELDS) as (schedules, runs),
-        _event_sources(process) as events,
+        _event_sources(process, slots) as events,
         open_fallbacks(connection_settings(settings), KNOWN_FIELDS) as fallbacks,
         open_receipts(
             connection_settings(settings),
             matching_rules(settings),
             events=event_writing(settings),
         ) as (receipts, matching),
+        open_webhooks(connection_settings(settings), events=event_writing(settings)) as webhooks,
+        open_inboxes(connection_settings(settings)) as inboxes,
         _direct_publishing(process) as publisher,
         asyncio.TaskGroup() as group,
     ):
@@ -153,6 +163,8 @@ async def open_api(
         group.create_task(
             cancelled_after_stop(accept.watch_backlog(stop), stop), name="backlog watch"
         )
+        inbox_feed = InboxFeed(reader=inboxes.reader, slots=slots)
+        group.create_task(inbox_feed.run(stop), name="inboxes")
         app = create_api(
             acceptor=accept,
             reader=reader,
@@ -187,6 +199,12 @@ async def open_api(
             receipts=receipts,
             verifiers=receipt_verifiers(settings),
             observer=process.metrics,
+            webhooks=None if events is None else webhooks,
+            inbox=InboxSources(
+                store=inboxes.store,
+                feed=inbox_feed,
+                tokens=UserTokens(keys, secrets=_secrets(settings)),
+            ),
         )
         matcher = ReceiptMatcher(store=matching, observer=process.metrics)
         group.create_task(repeat(matcher, stop, MATCH_INTERVAL_S), name="receipts")
@@ -290,14 +308,16 @@ async def _key_auth(settings: Settings, keys: PostgresKeys) -> AsyncIterator[Key
 
 
 @asynccontextmanager
-async def _event_sources(process: Process) -> AsyncIterator[EventSources | None]:
+async def _event_sources(
+    process: Process, slots: StreamSlots
+) -> AsyncIterator[EventSources | None]:
     """Where the API reads events; None if they are switched off. Streams wait for no page."""
     if not process.settings.events.enabled:
         yield None
         return
     settings = connection_settings(process.settings)
     async with open_events(settings) as reader, open_events(settings) as shared:
-        yield EventSources(reader, EventFeed(reader=shared, observer=process.metrics))
+        yield EventSources(reader, EventFeed(reader=shared, observer=process.metrics, slots=slots))
 
 
 @asynccontextmanager
@@ -369,9 +389,15 @@ def api_rules(settings: Settings) -> ApiRules:
         allowed_headers=settings.content.allowed_headers,
         sms_prefixes=settings.limits.sms_prefixes,
         lookups=lookup_rules(settings),
+        webhooks=WebhookRules(
+            allow_http=settings.webhooks.allow_http,
+            allow_private=settings.webhooks.allow_private,
+            ttl=call_ttl(settings),
+        ),
         public_url=settings.api.public_url,
         trusted_proxies=settings.api.trusted_proxies,
         host=settings.api.host,
+        cors_origins=settings.api.cors_origins,
         guards_metrics=settings.api.metrics_auth == "key",
         test_channel=_test_channel(settings),
     )

@@ -21,9 +21,10 @@ from notifier.adapters.providers.settings import ProviderSettings
 from notifier.app.accepting import open_api
 from notifier.app.dev_file import DevFile, written
 from notifier.app.process import IN_PROCESS, connection_settings, open_process
-from notifier.app.providers import ReadSettings, provider_settings
+from notifier.app.providers import ReadSettings, provider_of, provider_settings
 from notifier.app.sending import open_worker
-from notifier.domain.notification import WorkerId
+from notifier.app.webhooks import for_dev, with_webhooks
+from notifier.domain.notification import WEBHOOK_CHANNEL, WorkerId
 from notifier.embedded.data_folder import refuse_foreign_data
 from notifier.embedded.postgres import PostgresServer, open_postgres
 from notifier.embedded.rabbitmq import RabbitmqServer, open_rabbitmq
@@ -104,6 +105,7 @@ async def run_dev(
         settings, database = await _with_database(stack, settings, options)
         settings, broker = await _with_broker(stack, settings, options)
         await asyncio.to_thread(migrate, settings.database.url)
+        settings = with_webhooks(for_dev(settings))
         if settings.broker.url == IN_PROCESS:
             await _forget_leases(settings)
         process = await stack.enter_async_context(open_process(settings, kind="dev", stop=stop))
@@ -145,9 +147,8 @@ def settings_of_dev(
     settings = msgspec.structs.replace(settings, api=open_api_settings)
     if not dev.sandbox_url:
         return settings, provider_settings(settings)
-    return _to_sandbox(settings), sandbox_providers(
-        dev.sandbox_url, settings.sandbox.host, dev.smtp_port
-    )
+    sandboxes = sandbox_providers(dev.sandbox_url, settings.sandbox.host, dev.smtp_port)
+    return _to_sandbox(settings), {**sandboxes, **_inboxes(settings)}
 
 
 def _with_providers(
@@ -156,15 +157,22 @@ def _with_providers(
     """The settings with every channel's provider, and the settings of the providers."""
     if options.providers == "settings":
         return settings, provider_settings(settings)
-    return _to_sandbox(settings), sandbox_providers(
-        sandbox.http_url, settings.sandbox.host, sandbox.smtp_port
-    )
+    sandboxes = sandbox_providers(sandbox.http_url, settings.sandbox.host, sandbox.smtp_port)
+    return _to_sandbox(settings), {**sandboxes, **_inboxes(settings)}
+
+
+def _inboxes(settings: Settings) -> Mapping[str, ProviderSettings]:
+    """The settings of the providers that write into inboxes: they reach no one outside."""
+    used = {each.provider for each in settings.channels.values() if each.address not in SANDBOX_OF}
+    return {name: provider_of(settings, name) for name in sorted(used)}
 
 
 def _to_sandbox(settings: Settings) -> Settings:
-    """The settings with the sandbox as the provider of every channel."""
+    """The settings with the sandbox as the provider of every channel but those of inboxes."""
     channels = {
-        name: msgspec.structs.replace(channel, provider=SANDBOX_OF[channel.address])
+        name: msgspec.structs.replace(
+            channel, provider=SANDBOX_OF.get(channel.address, channel.provider)
+        )
         for name, channel in settings.channels.items()
     }
     return msgspec.structs.replace(settings, channels=channels)
@@ -175,6 +183,7 @@ def _addresses(settings: Settings, providers: Mapping[str, ProviderSettings]) ->
     return {
         name: f"{channel.provider} at {provider_host(providers[channel.provider])}"
         for name, channel in settings.channels.items()
+        if name != WEBHOOK_CHANNEL
     }
 
 

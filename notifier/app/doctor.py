@@ -14,6 +14,7 @@ from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.rabbitmq.checkup import examine_rabbitmq
 from notifier.app.process import IN_PROCESS, connection_settings, queues_of
 from notifier.app.providers import provider_settings
+from notifier.app.webhooks import with_webhooks
 from notifier.domain.finding import Finding, ok
 from notifier.lifecycle import Clock
 from notifier.settings import Settings, masked
@@ -34,6 +35,7 @@ async def examine(
     """
     database = settings.database.url
     providers = provider_settings(settings) if providers is None else providers
+    settings = with_webhooks(settings)
     async with asyncio.TaskGroup() as group:
         postgres = group.create_task(
             examine_postgres(

@@ -47,7 +47,7 @@ from notifier.domain.deployment_id import DeploymentId
 from notifier.domain.errors import StoreError
 from notifier.domain.liveness import BEAT_TIMEOUT_S, LEASE_TIMEOUT_S
 from notifier.domain.lookups import LookupRules
-from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
+from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId, priorities_of
 from notifier.domain.stats import Step
 from notifier.lifecycle import background_task, cancelled_after_stop, repeat
 from notifier.ports.broker import Broker
@@ -349,11 +349,11 @@ def open_broker(
 
 
 def queues_of(settings: Settings) -> list[QueueKey]:
-    """Every channel at every priority."""
+    """Every channel at each of its priorities."""
     return [
         QueueKey(Channel(channel), priority)
         for channel in settings.channels
-        for priority in Priority
+        for priority in priorities_of(channel)
     ]
 
 

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from notifier.adapters.postgres.inbox import open_inbox_writer
 from notifier.adapters.postgres.rates import open_rates
+from notifier.adapters.providers.inbox import InboxProvider, InboxSettings, SandboxWithInbox
 from notifier.adapters.providers.registry import PROVIDER_TYPES, check_recipient, open_provider
 from notifier.adapters.providers.sandbox_in_worker import SandboxInWorkerSettings
 from notifier.adapters.providers.settings import ProviderSettings
+from notifier.adapters.providers.webhook.settings import WebhookSettings
 from notifier.app.process import Process, connection_settings
 from notifier.delivery.delivery_rules import ProviderBinding
 from notifier.domain.breaker import NEVER, BreakerRule
 from notifier.domain.errors import ConfigError
-from notifier.domain.notification import Channel
+from notifier.domain.notification import WEBHOOK_CHANNEL, Channel
 from notifier.domain.retry import AmbiguityRule, OnAmbiguous
 from notifier.lifecycle import background_task
 from notifier.ports.provider import LimitsConnections, Provider
@@ -32,9 +35,10 @@ from notifier.settings.tree import ChannelSettings
 SAMPLE_RECIPIENTS: Final[Mapping[str, str]] = {
     "email": "ada@example.com",
     "phone": "+15005550006",
+    "user": "1",
     "token": "1",  # some tokens are numbers, and so JSON without quotes
 }
-"""A recipient of each kind of address."""
+"""A recipient of each kind of address that a request is rendered for."""
 UNANSWERED_SHARE: Final = 2 / 3
 """Of a provider's timeout_s: an unanswered provider's breaker opens no later, so before its calls
 time out and are sent again."""
@@ -66,7 +70,7 @@ class ProviderReload:
 
 def provider_settings(settings: Settings) -> Mapping[str, ProviderSettings]:
     """The settings of the providers that channels use, by name. Raises ConfigError."""
-    used = {channel.provider for channel in settings.channels.values()}
+    used = {channel.provider for channel in settings.channels.values()} - {WEBHOOK_CHANNEL}
     return {name: provider_of(settings, name) for name in sorted(used)}
 
 
@@ -97,13 +101,23 @@ async def open_bindings(
     providers: Mapping[str, ProviderSettings],
     reload: ReadSettings | None,
 ) -> Mapping[Channel, ProviderBinding]:
-    """Open every provider and bind it to its channels; the stack closes them."""
+    """Open every provider and bind it to its channels; the stack closes them.
+
+    That of webhooks is bound in app/webhooks.py.
+    """
     opened: dict[str, Provider] = {}
+    inbox = await _open_inbox(stack, settings, providers)
+    if inbox is not None:
+        opened[inbox.name] = inbox
     for name, one_provider in providers.items():
+        if name in opened or isinstance(one_provider, WebhookSettings):
+            continue
         provider_reload = ProviderReload(name, reload) if reload else None
         opened[name] = await stack.enter_async_context(
             open_provider(name, one_provider, provider_reload)
         )
+        if inbox is not None and isinstance(one_provider, SandboxInWorkerSettings):
+            opened[name] = SandboxWithInbox(opened[name], inbox)
     return {
         Channel(name): ProviderBinding(
             provider=opened[channel.provider],
@@ -115,7 +129,21 @@ async def open_bindings(
             longest_send_s=providers[channel.provider].longest_send_s or 0.0,
         )
         for name, channel in settings.channels.items()
+        if channel.provider in opened
     }
+
+
+async def _open_inbox(
+    stack: AsyncExitStack, settings: Settings, providers: Mapping[str, ProviderSettings]
+) -> InboxProvider | None:
+    """Open the provider of inboxes, of which the settings have at most one."""
+    for name, one_provider in providers.items():
+        if isinstance(one_provider, InboxSettings):
+            writer = await stack.enter_async_context(
+                open_inbox_writer(connection_settings(settings), one_provider.keep_s)
+            )
+            return InboxProvider(name, writer, one_provider.timeout_s)
+    return None
 
 
 async def open_provider_rates(
@@ -150,7 +178,7 @@ def breaker_rules(
     """When the breaker of each provider opens, as far as the settings say it."""
     return {
         name: NEVER
-        if isinstance(one_provider, SandboxInWorkerSettings)
+        if isinstance(one_provider, SandboxInWorkerSettings | WebhookSettings)
         else BreakerRule(
             refusals_in_a_row=one_provider.refusals_in_a_row,
             stop_unanswered_s={

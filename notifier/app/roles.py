@@ -11,6 +11,7 @@ from notifier.app.accepting import open_api
 from notifier.app.process import WorkerReadiness, open_process
 from notifier.app.providers import ReadSettings, provider_settings
 from notifier.app.sending import open_worker
+from notifier.app.webhooks import with_webhooks
 from notifier.settings import Settings, WorkerSettings
 
 API_METRICS_PORT: Final = 9101
@@ -48,6 +49,7 @@ async def run_api(
     any one of them. Raises ConfigError, alone or in a group, for a wrong setting, a port in use or
     a database without our tables.
     """
+    settings = with_webhooks(settings)
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(open_process(settings, kind="api", stop=stop))
         bound_metrics_port = metrics_port and await stack.enter_async_context(
@@ -76,6 +78,7 @@ async def run_worker(
     `reload` reads the settings again when a provider refuses our credentials. Raises ConfigError
     like run_api.
     """
+    settings = with_webhooks(settings)
     providers = provider_settings(settings)
     async with (
         open_process(settings, kind="worker", stop=stop) as process,

@@ -21,12 +21,14 @@ from notifier.app.providers import (
 )
 from notifier.app.queue_rules import queue_rules, retry_policies
 from notifier.app.recovering import start_recovery
+from notifier.app.webhooks import open_webhook_calling, with_webhook_provider
 from notifier.delivery.attempt import Attempts
 from notifier.delivery.delivery_rules import DeliveryRules
 from notifier.delivery.files import FileLoader
 from notifier.delivery.relay import Relays
 from notifier.delivery.templates import TemplateCache, TemplateContents
 from notifier.domain.breaker import BreakerRule
+from notifier.domain.notification import WEBHOOK_CHANNEL, Channel
 from notifier.lifecycle import background_task, uptime_s
 from notifier.scheduling.consumers.deployment import Deployment
 from notifier.scheduling.consumers.lane import QueueRule
@@ -55,8 +57,12 @@ async def open_worker(
     With `reload` the settings of a provider are read again after it refused our credentials.
     """
     settings = process.settings
+    providers = with_webhook_provider(settings, providers)
     async with AsyncExitStack() as stack:
+        calling = await open_webhook_calling(stack, process)
         bindings = await open_bindings(stack, settings, providers, reload)
+        if calling is not None:
+            bindings = {**bindings, Channel(WEBHOOK_CHANNEL): calling.binding}
         rules = DeliveryRules(bindings=bindings, policies=retry_policies(settings))
         call_limits = connection_bulkheads(process, providers, bindings)
         breakers = _breakers(process, breaker_rules(settings, providers))
@@ -74,6 +80,8 @@ async def open_worker(
             group.create_task(breakers.run(stop), name="breakers")
             group.create_task(_publish(process, relays, stop), name="publishing")
             group.create_task(_announce_drain(process, stop), name="announce drain")
+            if calling is not None:
+                calling.start(group, stop)
             start_recovery(group, process, relays, rules=rules, attempts=attempts, stop=stop)
             yield pool
             stop.set()
@@ -81,6 +89,8 @@ async def open_worker(
             await drain(pool, deadline)
         await settle_probes(breakers)
         await attempts.finish_recording(deadline)
+        if calling is not None:
+            await calling.finish()
 
 
 async def _publish(process: Process, relays: Relays, stop: asyncio.Event) -> None:

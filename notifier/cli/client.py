@@ -79,6 +79,13 @@ class Client:
         encoded = msgspec.json.encode(body)
         return self._decode(await self._request("POST", path, params=params, body=encoded), into)
 
+    async def patch(
+        self, path: str, body: object, into: type[T], params: Mapping[str, str] | None = None
+    ) -> T:
+        """PATCH with a JSON document and decode the response into `into`."""
+        encoded = msgspec.json.encode(body)
+        return self._decode(await self._request("PATCH", path, params=params, body=encoded), into)
+
     async def upload(
         self,
         path: str,

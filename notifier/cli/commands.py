@@ -88,11 +88,20 @@ _SCHEDULES: Final = (
     ("pause", "Pause a schedule by its id."),
     ("resume", "Resume a schedule by its id."),
 )
+_WEBHOOKS: Final = (
+    ("list", "Show all webhooks."),
+    ("create", "Have a URL called with events."),
+    ("update", "Change a webhook, disable it, or enable it again."),
+    ("delete", "Delete a webhook by its id."),
+    ("rotate", "Replace the secret of a webhook."),
+    ("test", "Call a webhook with a test, or repeat what it missed."),
+)
 
 for _name, _in, _table, _help in (
     ("templates", NOTIFICATIONS, _TEMPLATES, "Save, show and preview templates."),
     ("suppressions", NOTIFICATIONS, _SUPPRESSIONS, "Recipients to whom nothing may be sent."),
     ("schedules", NOTIFICATIONS, _SCHEDULES, "Notifications that are submitted again and again."),
+    ("webhooks", NOTIFICATIONS, _WEBHOOKS, "URLs that are called with events."),
     ("keys", ACCESS, _KEYS, "Make, show and revoke API keys."),
     ("tenants", ACCESS, _TENANTS, "Make, show and delete tenants."),
 ):

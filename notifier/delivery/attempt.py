@@ -196,6 +196,10 @@ class Attempts:
         if not self._liveness.is_alive() or claim_age_s > STALE_AFTER_S:
             await self._releases.give_back([row])
             return NOT_SENT
+        parked_s = self._rules.parking_s(row.claimed)
+        if parked_s is not None:
+            await self._park(row, parked_s)
+            return NOT_SENT
         started_at = time.monotonic()
         claimed = row.claimed
         waited_s = claimed.waited_s + claim_age_s
@@ -212,6 +216,14 @@ class Attempts:
             isinstance(outcome, Ambiguous) or is_unasked(outcome)
         )
         return AttemptTiming(seconds=times.call_s, answered=is_answered)
+
+    async def _park(self, row: ClaimedRow, after_s: float) -> None:
+        """Park a row. If that is cancelled or fails, the row is given back."""
+        try:
+            await self._parking.park(row, after_s)
+        except BaseException:
+            self.abandon([row])
+            raise
 
     async def give_back(
         self, rows: Sequence[ClaimedRow], pointers: Sequence[HeldPointer] = ()

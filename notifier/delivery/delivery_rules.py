@@ -17,13 +17,14 @@ from notifier.domain.retry import (
     decide,
     decide_after_death,
 )
-from notifier.ports.provider import CopiesFiles
+from notifier.ports.provider import CopiesFiles, ParksRecipients
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from notifier.domain.notification import Channel, Claimed, Priority, QueueKey
     from notifier.domain.outcome import Outcome
+    from notifier.domain.retry import RetryDelays
     from notifier.ports.provider import Provider
 
 NO_AMBIGUITY_RULE: Final = AmbiguityRule()
@@ -37,12 +38,13 @@ class ProviderBinding:
     """A channel's provider, and the channel's rule for ambiguous sends.
 
     `longest_send_s`: the provider ends each send within this time by itself. The worker's limit
-    is then at least as long. 0 if it says nothing.
+    is then at least as long. 0 if it says nothing. `retries` None: those of the priority.
     """
 
     provider: Provider
     ambiguity: AmbiguityRule
     longest_send_s: float = 0.0
+    retries: RetryDelays | None = None
 
 
 class DeliveryRules:
@@ -59,11 +61,29 @@ class DeliveryRules:
         self._provider_names = {
             channel: binding.provider.name for channel, binding in bindings.items()
         }
+        self._parking = {
+            channel: binding.provider
+            for channel, binding in bindings.items()
+            if isinstance(binding.provider, ParksRecipients)
+        }
+        self._own_retries = {
+            channel: binding.retries
+            for channel, binding in bindings.items()
+            if binding.retries is not None
+        }
 
     def provider(self, queue: QueueKey) -> Provider | None:
         """Return the provider that sends this queue's notifications; None if it has none."""
         binding = self._bindings.get(queue.channel)
         return binding.provider if binding else None
+
+    def parking_s(self, claimed: Claimed) -> float | None:
+        """For how many seconds a row is parked because its provider may not be called for it now.
+
+        None: it may be sent.
+        """
+        provider = self._parking.get(claimed.queue.channel)
+        return None if provider is None else provider.parking_s(claimed.recipient)
 
     def longest_send_s(self, queue: QueueKey) -> float:
         """How long the queue's provider may take for a send by its own limits, 0 without one."""
@@ -95,7 +115,7 @@ class DeliveryRules:
                 ambiguous=claimed.ambiguous,
             ),
             max_tries=claimed.max_tries,
-            policy=self._policies[claimed.queue.priority],
+            policy=self._retries(claimed.queue),
             ambiguity=self._ambiguity(claimed.queue),
             draw=draw,
         )
@@ -103,6 +123,9 @@ class DeliveryRules:
     def decide_after_death(self, queue: QueueKey, deaths: int) -> Retry | Fail:
         """Decide what follows from a worker's death; see domain.retry.decide_after_death."""
         return decide_after_death(deaths, self._ambiguity(queue).on_ambiguous)
+
+    def _retries(self, queue: QueueKey) -> RetryDelays:
+        return self._own_retries.get(queue.channel) or self._policies[queue.priority]
 
     def _ambiguity(self, queue: QueueKey) -> AmbiguityRule:
         binding = self._bindings.get(queue.channel)

@@ -1,4 +1,4 @@
-"""Parks claimed rows that quiet hours put off: see domain/holds.py."""
+"""Parks claimed rows that quiet hours put off, and those whose provider may not be called yet."""
 
 from __future__ import annotations
 
@@ -70,8 +70,15 @@ class ParkingLot:
             await self._park(quiet)
         return free
 
-    async def _park(self, quiet: Sequence[tuple[ClaimedRow, float]]) -> None:
-        writes = [(row, self._batches.put(_request(row, after_s))) for row, after_s in quiet]
+    async def park(self, row: ClaimedRow, after_s: float) -> None:
+        """Park a row that no hold concerns, until its provider may be called for it.
+
+        It is settled once that is confirmed. Cancelled, it leaves the row in flight.
+        """
+        await self._park([(row, after_s)])
+
+    async def _park(self, parked: Sequence[tuple[ClaimedRow, float]]) -> None:
+        writes = [(row, self._batches.put(_request(row, after_s))) for row, after_s in parked]
         try:
             for row, future in writes:
                 await self._settle(row, future)

@@ -12,10 +12,10 @@ import msgspec
 
 from notifier.domain.credentials import Mode
 from notifier.domain.idempotency import digest
-from notifier.domain.notification import NotificationId
+from notifier.domain.notification import WEBHOOK_CHANNEL, NotificationId
 from notifier.domain.tenants import TenantId
 
-UNANNOUNCED_CHANNELS: Final = ("webhook", "inbox")
+UNANNOUNCED_CHANNELS: Final = (WEBHOOK_CHANNEL, "inbox")
 """Channels whose notifications have no events: an event could otherwise cause another one."""
 _UUID_VERSION: Final = 7
 _VARIANT: Final = 0b10
@@ -40,6 +40,8 @@ class EventType(StrEnum):
     PAUSE_CREATED = "pause.created"
     PAUSE_DELETED = "pause.deleted"
     WORKER_LOST = "worker.lost"
+    WEBHOOK_TEST = "webhook.test"
+    WEBHOOK_DISABLED = "webhook.disabled"
 
     __hash__ = str.__hash__  # as in Priority
 
@@ -141,10 +143,11 @@ def event_id(type_: str, notification: NotificationId, claim: int, at: datetime)
     A notification has at most one event of each type for each of its claims.
     """
     text = b"%b/%b/%d" % (type_.encode(), notification.bytes, claim)
-    return _uuid7(at, digest(text).int)
+    return uuid7_of(at, digest(text).int)
 
 
-def _uuid7(at: datetime, entropy: int) -> UUID:
+def uuid7_of(at: datetime, entropy: int) -> UUID:
+    """Return the UUIDv7 of a time, with the low bits of a number of 128 random bits."""
     milliseconds = int(at.timestamp() * 1000) & (1 << 48) - 1
     high = milliseconds << 16 | _UUID_VERSION << 12 | (entropy >> 64) & 0xFFF
     low = _VARIANT << 62 | entropy & (1 << 62) - 1

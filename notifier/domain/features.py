@@ -25,6 +25,11 @@ TURNS: Final = "turns"
 ERASURE: Final = "erasure"
 """To keep no answer of a provider about a notification that was erased meanwhile."""
 
+WEBHOOKS: Final = "webhooks"
+"""To call webhooks. A worker without it does not know their channel."""
+WEBHOOK_EVENT: Final = "event"
+"""The part of a stored content that is the event of a call of a webhook."""
+
 FEATURES: Final[Mapping[str, Collection[str]]] = {
     "recipient_name": ("recipient_name",),
     "sender": ("from", "reply_to"),
@@ -35,6 +40,7 @@ FEATURES: Final[Mapping[str, Collection[str]]] = {
     "time_zone": ("time_zone",),
     HOLDS: (),
     TURNS: (),
+    WEBHOOKS: (WEBHOOK_EVENT,),
     "templates": ("template", "locale", "template_id", "template_channel", "variables"),
     ERASURE: (),
 }

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from notifier.domain.controls import Controls, Pause, Scope, ScopeKind
-from notifier.domain.notification import Claimed, Priority
+from notifier.domain.notification import WEBHOOK_CHANNEL, Claimed, Priority
 from notifier.domain.quiet_hours import EXEMPT, QuietHours
 from notifier.domain.tenants import TenantId, tenant_id
 
@@ -88,6 +88,8 @@ class Holds:
 
         Raises nothing. `draw` is a random number from 0 to 1.
         """
+        if claimed.queue.channel == WEBHOOK_CHANNEL:  # no person is disturbed
+            return None
         hours = self.quiet_hours.get(claimed.tenant)
         end = quiet_until(hours, claimed.queue.priority, claimed.content, now)
         return None if end is None else _with_jitter((end - now).total_seconds(), draw)

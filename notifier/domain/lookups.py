@@ -52,6 +52,8 @@ class LookupScope(NamedTuple):
 ANY_SCOPE: Final = LookupScope()
 FILE: Final = "file"
 """The kind by which those who use a blob are found. No filter has it, and no setting."""
+EVENT_OF: Final = "event_of"
+"""The kind by which the calls of webhooks with events of a notification are found, as FILE."""
 
 
 def metadata_kind(key: str) -> str:

@@ -23,6 +23,8 @@ TEST_CHANNEL: Final = "test"
 """The channel of what test keys submit, whatever channel they ask for."""
 SANDBOX: Final = "sandbox"
 """The type that the provider of this channel has: it delivers nothing."""
+WEBHOOK_CHANNEL: Final = "webhook"
+"""The channel of the calls of webhooks, which no settings name. See domain/webhooks.py."""
 
 NotificationId = NewType("NotificationId", UUID)
 WorkerId = NewType("WorkerId", UUID)
@@ -45,6 +47,11 @@ class Priority(StrEnum):
     def rank(self) -> int:
         """The position by urgency, 0 for the most urgent. The names sort differently."""
         return tuple(Priority).index(self)
+
+
+def priorities_of(channel: str) -> tuple[Priority, ...]:
+    """Return the priorities of a channel, each of which is a queue."""
+    return (Priority.MEDIUM,) if channel == WEBHOOK_CHANNEL else tuple(Priority)
 
 
 class Status(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import ClassVar, Final, assert_never
+from typing import ClassVar, Final, Protocol, assert_never
 
 import msgspec
 
@@ -33,6 +33,19 @@ class OnAmbiguous(StrEnum):
     HOLD = "hold"
 
 
+class RetryDelays(Protocol):
+    """How often something is tried, and how long it waits in between."""
+
+    @property
+    def tries(self) -> int:
+        """The number of tries."""
+        ...
+
+    def delay(self, spent: int, draw: float) -> timedelta:
+        """Return the delay after the `spent`-th try; `draw` is uniform in [0, 1)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """The delays between tries, `base * factor^(n-1)` up to `cap`, and the number of tries."""
@@ -53,6 +66,29 @@ class RetryPolicy:
         return timedelta(seconds=delay_s / 2 + draw * delay_s / 2)
 
 
+@dataclass(frozen=True, slots=True)
+class ListedDelays:
+    """Delays that are listed one by one, jittered by a fifth."""
+
+    delays_s: tuple[float, ...]
+
+    @property
+    def tries(self) -> int:
+        """One more than there are delays."""
+        return len(self.delays_s) + 1
+
+    @property
+    def longest(self) -> timedelta:
+        """All delays together, at their longest."""
+        return timedelta(seconds=sum(self.delays_s) * (1 + LISTED_JITTER))
+
+    def delay(self, spent: int, draw: float) -> timedelta:
+        """Return the delay after the `spent`-th try; `draw` as in RetryPolicy."""
+        delay_s = self.delays_s[min(spent, len(self.delays_s)) - 1]
+        return timedelta(seconds=delay_s * (1 + LISTED_JITTER * (2 * draw - 1)))
+
+
+LISTED_JITTER: Final = 0.2
 MAX_EXPONENT: Final = 64
 MAX_DOUBLINGS: Final = 16
 
@@ -154,7 +190,7 @@ def decide(
     *,
     spent: Spent,
     max_tries: int | None,
-    policy: RetryPolicy,
+    policy: RetryDelays,
     ambiguity: AmbiguityRule,
     draw: float,
 ) -> Decision:
@@ -195,7 +231,7 @@ def decide_after_death(deaths: int, on_ambiguous: OnAmbiguous) -> Retry | Fail:
 
 
 def _retry_or_fail(
-    spent: int, max_tries: int | None, policy: RetryPolicy, draw: float, min_delay: timedelta
+    spent: int, max_tries: int | None, policy: RetryDelays, draw: float, min_delay: timedelta
 ) -> Decision:
     if spent >= (max_tries or policy.tries):
         return Fail("exhausted")

@@ -15,6 +15,7 @@ class Purpose(StrEnum):
 
     SESSION = "session"
     UNSUBSCRIBE = "unsubscribe"
+    INBOX = "inbox"
 
 
 class Signer:

@@ -303,6 +303,26 @@ class FallbackObserver(Protocol):
         ...
 
 
+class WebhookObserver(Protocol):
+    """What webhooks report."""
+
+    def webhook_calls_stored(self, count: int) -> None:
+        """Report calls that events were turned into."""
+        ...
+
+    def webhook_lag(self, seconds: float) -> None:
+        """Report how long ago the first event was written that was just turned into calls."""
+        ...
+
+    def webhook_calls_expired(self, count: int) -> None:
+        """Report calls that expire because too many wait for their webhook."""
+        ...
+
+    def webhook_disabled(self, reason: str) -> None:
+        """Report a webhook that was disabled because of its calls."""
+        ...
+
+
 class LoopObserver(Protocol):
     """What the watch of the event loop reports."""
 
@@ -332,6 +352,7 @@ class Observer(
     GuardObserver,
     FallbackObserver,
     ReceiptObserver,
+    WebhookObserver,
     LoopObserver,
     Protocol,
 ):

@@ -62,6 +62,18 @@ class LimitsConnections(Protocol):
 
 
 @runtime_checkable
+class ParksRecipients(Protocol):
+    """A provider that may not call some recipients now: their rows are parked."""
+
+    def parking_s(self, recipient: str) -> float | None:
+        """Return for how many seconds a row to this recipient is parked; None: it may be sent.
+
+        A call that may be made must begin before anything else is awaited.
+        """
+        ...
+
+
+@runtime_checkable
 class CopiesFiles(Protocol):
     """A provider whose calls hold copies of a notification's files."""
 

@@ -543,7 +543,8 @@ class UpkeepStore(Protocol):
     async def prune_tenants(self, oldest: date) -> None:
         """Remove what is left of tenants that were deleted before the day `oldest`, in steps.
 
-        At most 10,000 templates and suppressions. Where nothing is left the name is free again.
+        At most 10,000 templates, suppressions and entries of inboxes. Where nothing is left the
+        name is free again.
         """
         ...
 
@@ -579,6 +580,10 @@ class UpkeepStore(Protocol):
 
         One that comes back and dies again is noted again.
         """
+        ...
+
+    async def prune_inbox(self) -> int:
+        """Remove entries of inboxes that have expired, at most 5000. Returns how many."""
         ...
 
     async def drop_events(self, keep_days: int) -> int:

@@ -1,8 +1,8 @@
 """The pruner: creates the partitions of the coming days and drops those past retention.
 
-It also removes old events and idempotency keys, expired keys and suppressions, blobs, fallbacks,
-entries of the audit, and what deleted tenants left. A day is dropped as a whole, and only when all
-its notifications are final.
+It also removes old events and idempotency keys, expired keys, suppressions and entries of inboxes,
+blobs, fallbacks, entries of the audit, and what deleted tenants left. A day is dropped as a whole,
+and only when all its notifications are final.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PRUNE_INTERVAL_S: Final = 600.0
 MAX_BLOB_STEPS: Final = 100
 """How often a pass removes some blobs."""
+MAX_INBOX_STEPS: Final = 100
+"""How often a pass removes some entries of inboxes."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +63,7 @@ class Pruner:
             await self._store.prune_fallbacks(self._retention)
             await self._store.prune_suppressions(self._retention)
             await self._store.prune_keys()
+            await self._prune_inbox()
             await self._drop_keys()
             await self._drop_events()
             today = datetime.fromtimestamp(await self._store.database_now(), UTC).date()
@@ -77,6 +80,11 @@ class Pruner:
         except StoreError as error:
             log.warning("prune_failed", reason=str(error))
         return [day for day, result in results.items() if result == "dropped"]
+
+    async def _prune_inbox(self) -> None:
+        for _ in range(MAX_INBOX_STEPS):
+            if not await self._store.prune_inbox():
+                break
 
     async def _drop_keys(self) -> None:
         try:

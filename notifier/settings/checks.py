@@ -9,15 +9,20 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from notifier.domain.credentials import NO_CREDENTIAL, parse_credential
+from notifier.domain.inbox import INBOX
 from notifier.domain.lookups import MAX_METADATA_KEYS, METADATA_KEY, METADATA_KEY_EXPECTED
 from notifier.domain.mail_headers import is_allowable_name
-from notifier.domain.notification import SANDBOX, TEST_CHANNEL, Priority
+from notifier.domain.notification import SANDBOX, TEST_CHANNEL, WEBHOOK_CHANNEL, Priority
 from notifier.settings.problems import Problems, did_you_mean
 from notifier.settings.tree import BROKER_URL, DATABASE_URL, KEY, PUBLIC_URL, Settings
 from notifier.settings.urls import broker_url_problems, database_url_problems
 
 MIN_SECRET_LENGTH: Final = 32
 _DAY_S: Final = 86_400
+_ORIGIN: Final = re.compile(
+    r"https?://(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?"
+)
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _PREFIX: Final = re.compile(r"\+[1-9][0-9]{0,13}")
 
 
@@ -28,6 +33,7 @@ def check(settings: Settings, problems: Problems) -> None:
     _url("broker.url", broker, BROKER_URL, broker_url_problems(broker), problems)
     _public_url(settings, problems)
     _trusted_proxies(settings, problems)
+    _cors_origins(settings, problems)
     if any(len(secret) < MIN_SECRET_LENGTH for secret in settings.security.secrets):
         problems.wrong(
             "security.secret_key",
@@ -35,6 +41,7 @@ def check(settings: Settings, problems: Problems) -> None:
             f"secrets of at least {MIN_SECRET_LENGTH} characters, one a line",
         )
     _retention(settings, problems)
+    _webhooks(settings, problems)
     key = settings.client.key
     if key and parse_credential(key) is NO_CREDENTIAL:
         problems.wrong("client.key", key, KEY)
@@ -90,6 +97,18 @@ def _trusted_proxies(settings: Settings, problems: Problems) -> None:
             )
 
 
+def _cors_origins(settings: Settings, problems: Problems) -> None:
+    for origin in settings.api.cors_origins:
+        default_port = _DEFAULT_PORTS.get(origin.partition(":")[0], "")
+        if not _ORIGIN.fullmatch(origin) or origin.endswith(default_port):
+            problems.wrong(
+                "api.cors_origins",
+                origin,
+                "origins as browsers write them, like https://app.example.com: in lower case, "
+                "without a path, and without the usual port",
+            )
+
+
 def _lookups(settings: Settings, problems: Problems) -> None:
     keys = settings.lookups.metadata_keys
     for key in keys:
@@ -118,6 +137,7 @@ def _channels(settings: Settings, problems: Problems) -> None:
                 f'a provider with type = "{SANDBOX}": notifications of test keys are on this '
                 "channel, and no one may get them; give a real channel another name",
             )
+        _inbox(name, settings, problems)
         if channel.ambiguous == "hold" and channel.ambiguous_tries > 1:
             problems.wrong(
                 f"channels.{name}.ambiguous_tries",
@@ -125,6 +145,23 @@ def _channels(settings: Settings, problems: Problems) -> None:
                 'no value with ambiguous = "hold", which sends nothing again; remove it, or write '
                 'ambiguous = "resend"',
             )
+
+
+def _inbox(name: str, settings: Settings, problems: Problems) -> None:
+    channel = settings.channels[name]
+    provider = settings.providers.get(channel.provider, {})
+    if (provider.get("type") == INBOX) != (channel.address == "user"):
+        problems.wrong(
+            f"channels.{name}.address",
+            channel.address,
+            f'"user" for a provider with type = "{INBOX}", and for no other',
+        )
+    elif channel.address == "user" and name != INBOX:
+        problems.add(
+            f"channels.{name}.provider",
+            f'got {channel.provider!r} with type = "{INBOX}", expected it in [channels.{INBOX}] '
+            "only: there is one inbox per user",
+        )
 
 
 def _retention(settings: Settings, problems: Problems) -> None:
@@ -143,6 +180,30 @@ def _content_ages(settings: Settings, problems: Problems) -> None:
             problems.wrong(
                 f"retention.content_s.{name}", age_s, f"at most retention.days ({max_s} seconds)"
             )
+
+
+def _webhooks(settings: Settings, problems: Problems) -> None:
+    for table, names in (("channels", settings.channels), ("providers", settings.providers)):
+        if WEBHOOK_CHANNEL in names and settings.events.enabled:
+            problems.add(
+                f"{table}.{WEBHOOK_CHANNEL}",
+                f"the name {WEBHOOK_CHANNEL} belongs to the calls of webhooks; give it another "
+                "name, or set events.enabled = false",
+            )
+    for network in settings.webhooks.allow_private:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            problems.wrong(
+                "webhooks.allow_private", network, "addresses or networks like 10.1.0.0/16 or ::1"
+            )
+    most_s = (settings.retention.days - 1) * _DAY_S / 2
+    if sum(settings.webhooks.retry_s) > most_s:
+        problems.wrong(
+            "webhooks.retry_s",
+            list(settings.webhooks.retry_s),
+            f"delays of together at most half of retention.days less one day ({most_s:g})",
+        )
 
 
 def _priorities(settings: Settings, problems: Problems) -> None:

@@ -86,6 +86,7 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     auth: Literal["keys", "off"] = "keys"
     metrics_auth: Literal["off", "key"] = "off"
+    cors_origins: tuple[str, ...] = ()
 
 
 class WorkerSettings(Section, frozen=True, kw_only=True):
@@ -159,7 +160,7 @@ class PrioritiesSettings(Section, frozen=True, kw_only=True):
 class ChannelSettings(Section, frozen=True, kw_only=True):
     """`[channels.<name>]`: kind of address, provider, and limits of the consumers."""
 
-    address: Literal["email", "phone", "token"]
+    address: Literal["email", "phone", "token", "user"]
     provider: Name
     ambiguous: Literal["resend", "hold"] = "resend"
     ambiguous_tries: Annotated[int, Meta(ge=0, le=1000)] = 1
@@ -227,6 +228,25 @@ class GuardSettings(Section, frozen=True, kw_only=True):
     refused_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
     least_results: Count = 200
     window_s: Annotated[float, Meta(ge=60, le=3600)] = 600.0
+
+
+class WebhookSettings(Section, frozen=True, kw_only=True):
+    """`[webhooks]`: how webhooks are called. `allow_private` are networks like 10.1.0.0/16."""
+
+    timeout_s: Annotated[float, Meta(gt=0, le=60)] = 15.0
+    retry_s: Annotated[tuple[Span, ...], Meta(min_length=1, max_length=20)] = (
+        5.0,
+        300.0,
+        1800.0,
+        7200.0,
+        18_000.0,
+        36_000.0,
+        36_000.0,
+    )
+    disable_after_s: Span = 432_000.0
+    allow_private: tuple[str, ...] = ()
+    allow_http: bool = False
+    per_endpoint: Annotated[int, Meta(ge=1, le=100)] = 4
 
 
 class IdempotencySettings(Section, frozen=True, kw_only=True):
@@ -298,6 +318,7 @@ class Settings(Section, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     idempotency: IdempotencySettings = IdempotencySettings()
     events: EventSettings = EventSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     lookups: LookupSettings = LookupSettings()
     log: LogSettings = LogSettings()
     sandbox: SandboxSettings = SandboxSettings()

@@ -16,6 +16,7 @@ import pytest
 from harness.client import QUEUES, Client, orders, submit_body, until
 from harness.rabbitmq import RabbitmqNode
 from harness.system import System, running_system, urls
+from notifier.domain.webhooks import WEBHOOK_QUEUE
 from notifier.embedded.process import run_steps_async
 
 NUMBER = 2000
@@ -39,7 +40,8 @@ class TestFromAnEmptyDatabase:
         assert await client.accepted() == Counter(ids)
 
         queues = await queues_of(rabbitmq_server, vhost_url)
-        assert {queue["name"] for queue in queues} == {f"notifier.{queue}" for queue in QUEUES}
+        expected = {f"notifier.{queue}" for queue in (*QUEUES, WEBHOOK_QUEUE)}
+        assert {queue["name"] for queue in queues} == expected
         for queue in queues:
             assert (queue["type"], queue["durable"]) == ("quorum", True)
             arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1000}

@@ -38,6 +38,7 @@ from notifier.domain.breaker import ProviderFigures
 from notifier.domain.errors import ConfigError
 from notifier.domain.finding import CheckStatus, Finding
 from notifier.domain.notification import Channel, Priority, QueueKey, WorkerId
+from notifier.domain.webhooks import WEBHOOK_QUEUE
 from notifier.embedded.postgres import PostgresServer
 from notifier.embedded.process import run_steps_async
 from notifier.embedded.rabbitmq import RabbitmqInstall
@@ -49,15 +50,17 @@ from notifier.settings import load_settings
 from tests.builders import a_notification
 from tests.conformance.receiving import (
     EMAIL_LOW,
-    QUEUES,
     CountingObserver,
     pointers,
     wait_until_ready,
 )
+from tests.conformance.receiving import QUEUES as DEFAULT_QUEUES
 from tests.granted import granted_by_the_deploy_guide
 from tests.integration.raw_servers import open_smtp_script
 from tests.integration.test_rabbitmq_faults import _set_memory_limit as set_memory_limit
 
+QUEUES = [*DEFAULT_QUEUES, WEBHOOK_QUEUE]
+"""Of a process: those of the default settings, and that of webhooks."""
 TABLE_CHECKS = {
     "postgres rights",
     "postgres partitions",
@@ -1045,7 +1048,7 @@ class TestRabbitmq:
         async with opened(narrow) as node:
             found = await examined(environ | {"NOTIFIER_BROKER_URL": node.url()}, tmp_path)
         assert not_ok(found) == {"processes", "rabbitmq limits"}
-        assert found["rabbitmq limits"].finding.startswith("channel_max is 8; a worker needs 11")
+        assert found["rabbitmq limits"].finding.startswith("channel_max is 8; a worker needs 12")
 
     async def test_a_limit_of_the_channels_of_a_user_is_wrong(
         self,
@@ -1060,7 +1063,7 @@ class TestRabbitmq:
             found = await examined(environ | {"NOTIFIER_BROKER_URL": url}, tmp_path)
         limits = found["rabbitmq limits"]
         assert limits.status is CheckStatus.WRONG
-        assert limits.finding.startswith("a worker needs 11 channels: ")
+        assert limits.finding.startswith("a worker needs 12 channels: ")
         assert "max-channels" in limits.fix
 
     async def test_queues_without_a_majority_of_their_members_have_no_quorum(

@@ -9,7 +9,7 @@ import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from notifier.adapters.postgres import erase_steps, erasing
 from notifier.adapters.postgres.blobs import open_blobs
 from notifier.adapters.postgres.connection import ConnectionSettings
+from notifier.adapters.postgres.inbox import open_inbox_writer
 from notifier.adapters.postgres.schedules import open_schedules
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.suppressions import open_suppressions
@@ -24,12 +25,14 @@ from notifier.domain.blobs import BlobUse, blob_id
 from notifier.domain.credentials import Mode
 from notifier.domain.cron import Cron
 from notifier.domain.lookups import FILE, Lookup, LookupKind, metadata_kind
-from notifier.domain.notification import NewFallback, NotificationId, Status
+from notifier.domain.notification import Channel, NewFallback, NotificationId, QueueKey, Status
 from notifier.domain.operations import Operation, OperationKind, OperationStatus
 from notifier.domain.schedules import NewSchedule, ScheduleScope
 from notifier.domain.suppressions import NewSuppression, SuppressionScope
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
+from notifier.domain.webhooks import WebhookScope, call_id, call_of
 from notifier.embedded.postgres_binaries import find_binaries
+from notifier.ports.inbox import NewEntry
 from notifier.ports.operations import Replay, Retried
 from notifier.ports.queries import ALL_LIVE, Filter, View
 from notifier.ports.suppressions import Recipient, SuppressionFilter
@@ -490,3 +493,98 @@ async def test_an_erasure_keeps_only_hashes_of_the_recipient_and_a_repeat_is_kno
     (hash_,) = json.loads(entry)["recipient_hashes"]
     assert len(hash_) == 36
     assert WHO not in entry
+
+
+def a_call(item: NewNotification) -> NewNotification:
+    """Return a call of a webhook with an event of a notification."""
+    event = {
+        "id": str(uuid4()),
+        "type": "notification.sent",
+        "data": {
+            "notification": {
+                "id": str(item.id),
+                "recipient": item.recipient,
+                "tag": f"for-{item.recipient}",
+                "reference": f"<{item.recipient}>",
+                "metadata": {"customer": item.recipient},
+                "result": {"code": "250", "detail": f"queued for {item.recipient}"},
+            }
+        },
+    }
+    webhook = uuid4()
+    return call_of(
+        webhook,
+        WebhookScope(item.tenant, item.mode),
+        call_id(uuid4(), webhook, datetime.now(UTC)),
+        json.dumps(event).encode(),
+        timedelta(days=1),
+        of=item.id,
+    )
+
+
+async def test_calls_of_webhooks_say_nothing_of_an_erased_recipient_and_are_made_still(
+    db: Opened, connection: Connection
+) -> None:
+    test = {"queue": QueueKey(Channel("test"), EMAIL_HIGH.priority), "test_channel": "email"}
+    items = [of_who(), of_who(tenant=TenantId("shop")), of_who(**test)]
+    bob = a_notification(recipient="bob@example.com")
+    calls = [a_call(item) for item in (*items, bob)]
+    await db.store.insert([*items, bob, *calls])
+    failed, age_s = a_result(await claim_new(db.store, calls[0]), Status.FAILED, reason="refused")
+    await db.store.record([(failed, age_s)])
+    await erased(db)
+
+    async def contents() -> list[dict[str, Any]]:
+        query = "SELECT content FROM notifications WHERE id = $1"
+        return [json.loads(await connection.fetchval(query, call.id)) for call in calls]
+
+    before = [json.loads(call.content) for call in calls]
+    after = await contents()
+    assert after[2:] == before[2:]  # of another mode, and another recipient
+    for was, became in zip(before[:2], after[:2], strict=True):
+        shown = was["event"]["data"]["notification"]
+        shown |= {"recipient": None, "tag": None, "reference": None, "metadata": {}}
+        shown["result"]["detail"] = None
+        assert became == was
+    assert await connection.fetchval("SELECT count(*) FROM live WHERE id = $1", calls[1].id) == 1
+    await erased(db)
+    assert await contents() == after
+
+
+async def test_entries_of_inboxes_go_with_their_notifications_and_with_their_users(
+    db: Opened, database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "MAX_READ", 2)
+    link = ConnectionSettings(url=database_url)
+    queue = QueueKey(Channel("inbox"), EMAIL_HIGH.priority)
+    items = [of_who(queue=queue), a_notification(queue, recipient="bob@example.com")]
+    await db.store.insert(items)
+    async with open_inbox_writer(link, 3600.0) as writer:
+        for item in items:
+            await writer.add(NewEntry(item.id, None, SECRET, None))
+            await db.store.record([a_result(await claim_new(db.store, item))])
+    add = """
+        INSERT INTO inbox_entries (id, tenant, mode, user_id, body, expires_at)
+        VALUES ($1, $2, $3, $4, '', 'infinity')"""
+    old, of_shop, of_test, later = uuid4(), uuid4(), uuid4(), uuid4()
+    of_others = [uuid4() for _ in range(5)]
+    for number, id_ in enumerate(of_others):
+        await connection.execute(add, id_, "", "live", f"user-{number}")
+    await connection.execute(add, later, "", "live", WHO)
+    await connection.execute(
+        "UPDATE inbox_entries SET created_at = 'infinity' WHERE id = $1", later
+    )
+    await connection.execute(add, old, "", "live", SPELLED)
+    await connection.execute(add, of_shop, "shop", "live", WHO)
+    await connection.execute(add, of_test, "", "test", WHO)
+
+    async def ids() -> set[UUID]:
+        return {row["id"] for row in await connection.fetch("SELECT id FROM inbox_entries")}
+
+    kept = {items[1].id, of_test, later, *of_others}
+    await erased(db, channel=("email",))
+    assert await ids() == {*kept, items[0].id, old, of_shop}
+    await erased(db, view=View(DEFAULT_TENANT, Mode.LIVE))
+    assert await ids() == {*kept, of_shop}
+    await erased(db)
+    assert await ids() == kept

@@ -21,6 +21,7 @@ from notifier.api.app import create_api
 from notifier.api.auth.gate import KeyAuth
 from notifier.api.http.server import open_server
 from notifier.api.routes.events import EventSources
+from notifier.api.routes.inbox import InboxSources
 from notifier.api.rules import ApiRules
 from notifier.api.submission.validation import SubmitValidator
 from notifier.app.accepting import api_rules
@@ -79,10 +80,12 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_inboxes import memory_inboxes
 from tests.memory_receipts import MemoryReceipts
 from tests.memory_schedules import MemorySchedules
 from tests.memory_stats import MemoryStats
 from tests.memory_suppressions import MemorySuppressions
+from tests.memory_webhooks import MemoryWebhooks
 from tests.unit.fakes_operations import MemoryOperations
 
 SINCE_AT = datetime(2030, 1, 31, 8, tzinfo=UTC)
@@ -570,9 +573,11 @@ def make_api(
     suppressions: MemorySuppressions | None = None,
     operations: MemoryOperations | None = None,
     schedules: MemorySchedules | None = None,
+    webhooks: MemoryWebhooks | None = None,
     events: EventSources | None = None,
     stats: StatsReader | None = None,
     receipts: MemoryReceipts | None = None,
+    inbox: InboxSources | None = None,
 ) -> Litestar:
     """The API over a store, with other ports if they are given."""
     suppressions = suppressions or MemorySuppressions()
@@ -606,6 +611,8 @@ def make_api(
         receipts=receipts,
         verifiers=receipts.verifiers,
         observer=receipts,
+        webhooks=webhooks or MemoryWebhooks(),
+        inbox=inbox or memory_inboxes(),
     )
 
 

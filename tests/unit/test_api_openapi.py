@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from jsonschema_rs import Draft202012Validator
@@ -12,6 +13,7 @@ from notifier.api.docs.reference import reference_page
 from notifier.api.docs.type_text import type_text
 from notifier.api.routes.table import ROUTES
 from notifier.api.rules import AddressKind, ApiRules, ChannelRules
+from notifier.domain.webhooks import new_secret, signatures
 from tests.unit.fakes_api import DEFAULT_RULES, MemoryStore, make_api, make_rules
 
 UNDOCUMENTED = {"/", "/docs", "/docs/openapi.json", "/docs/problems", "/v1/unsubscribe/{token}"}
@@ -161,3 +163,22 @@ def test_a_type_is_described_as_text(schema: dict[str, Any], text: str) -> None:
 def test_the_page_shows_no_raw_schema() -> None:
     page = reference_page(document(), "")
     assert "&quot;type&quot;" not in page
+
+
+def test_the_document_describes_the_calls_of_webhooks() -> None:
+    described = document()
+    call = described["webhooks"]["event"]["post"]
+    assert call["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/Event"
+    }
+    headers = {each["name"]: each["schema"] for each in call["parameters"]}
+    secrets = [new_secret(), new_secret()]
+    event = uuid4()
+    sent = {
+        "webhook-id": str(event),
+        "webhook-timestamp": "1764354046",
+        "webhook-signature": signatures(secrets, str(event), 1764354046, b"{}"),
+    }
+    assert headers.keys() == sent.keys()
+    for name, value in sent.items():
+        assert Draft202012Validator(headers[name]).is_valid(value)

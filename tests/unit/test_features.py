@@ -22,6 +22,7 @@ from notifier.domain.features import (
     PLAIN_PARTS,
     SUPPRESSED_COPIES,
     TURNS,
+    WEBHOOK_EVENT,
     features_of,
 )
 from notifier.domain.holds import TIME_ZONE
@@ -70,6 +71,7 @@ def test_every_part_that_is_stored_is_plain_or_needs_a_feature() -> None:
     """Who adds a part adds it to FEATURES: workers of the version before would leave it out."""
     parts = {field.encode_name for field in msgspec.structs.fields(Content)}
     parts |= {RECIPIENT_NAME, TIME_ZONE, SUPPRESSED_COPIES, *TemplatedContent.__struct_fields__}
+    parts.add(WEBHOOK_EVENT)
     assert parts == PLAIN_PARTS.union(*FEATURES.values())
     assert features_of(parts) == ALL_FEATURES - {HOLDS, TURNS, ERASURE}
 

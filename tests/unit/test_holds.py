@@ -19,6 +19,7 @@ from notifier.domain.holds import (
 from notifier.domain.notification import Claimed, QueueKey
 from notifier.domain.quiet_hours import QuietHours
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
+from notifier.domain.webhooks import WEBHOOK_QUEUE
 from tests.builders import EMAIL_HIGH, EMAIL_LOW, new_id
 
 NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
@@ -156,3 +157,9 @@ def test_a_pause_of_a_tag_holds_what_has_it_of_every_tenant() -> None:
         assert [each.scope for each in present.pauses_of(tenant, "sale")] == [scope]
     assert present.pauses_of(SHOP, "sales") == []
     assert present.pauses_of(SHOP, None) == []
+
+
+def test_quiet_hours_do_not_concern_calls_of_webhooks() -> None:
+    present = holds(quiet_hours=QuietHours(start=time(0), end=time(23), time_zone="UTC"))
+    assert present.quiet_s(row(), NOON, 0.0) is not None
+    assert present.quiet_s(row(queue=WEBHOOK_QUEUE), NOON, 0.0) is None

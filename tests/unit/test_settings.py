@@ -249,7 +249,7 @@ class TestProblems:
             (
                 "[channels.email]\naddress = 'mail'\nprovider = 'smtp'",
                 "channels.email.address",
-                '"email", "phone" or "token"',
+                '"email", "phone", "token" or "user"',
             ),
             (
                 "[channels.email]\naddress = 'email'\nprovider = 'smpt'",
@@ -260,6 +260,21 @@ class TestProblems:
                 "[channels.test]\naddress = 'email'\nprovider = 'smtp'",
                 "channels.test.provider",
                 'a provider with type = "sandbox"',
+            ),
+            (
+                "[channels.news]\naddress = 'token'\nprovider = 'i'\n[providers.i]\ntype = 'inbox'",
+                "channels.news.address",
+                '"user" for a provider with type = "inbox"',
+            ),
+            (
+                "[channels.inbox]\naddress = 'user'\nprovider = 'smtp'",
+                "channels.inbox.address",
+                '"user" for a provider with type = "inbox"',
+            ),
+            (
+                "[channels.news]\naddress = 'user'\nprovider = 'i'\n[providers.i]\ntype = 'inbox'",
+                "channels.news.provider",
+                "expected it in [channels.inbox] only",
             ),
             (
                 "[channels.x]\naddress = 'email'\nprovider = 'smtp'\nconsumer_rate = 0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,33 @@ class TestAddresses:
     def test_a_list_in_the_file_is_read(self, tmp_path: Path) -> None:
         write_toml(tmp_path, '[api]\ntrusted_proxies = ["10.0.0.7"]\n')
         assert load(tmp_path).api.trusted_proxies == ("10.0.0.7",)
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "*",
+            "null",
+            "https://*.example.com",
+            "https://app.example.com/",
+            "https://app.example.com:443",
+            "http://app.example.com:80",
+            "https://App.example.com",
+            "app.example.com",
+            "https://user@app.example.com",
+            "ftp://app.example.com",
+            "https://app.example.com\n",
+        ],
+    )
+    def test_a_wrong_origin_is_named(self, tmp_path: Path, origin: str) -> None:
+        write_toml(tmp_path, f"[api]\ncors_origins = [{json.dumps(origin)}]\n")
+        assert problem(tmp_path).startswith("api.cors_origins")
+
+    @pytest.mark.parametrize(
+        "origin", ["https://app.example.com", "http://localhost:3000", "https://[::1]:8443"]
+    )
+    def test_an_origin_is_taken_as_browsers_write_it(self, tmp_path: Path, origin: str) -> None:
+        write_toml(tmp_path, f"[api]\ncors_origins = [{json.dumps(origin)}]\n")
+        assert load(tmp_path).api.cors_origins == (origin,)
 
     @pytest.mark.parametrize("network", ["proxy.internal", "10.0.0.0/33", "*", "10.0.0"])
     def test_a_wrong_network_is_named(self, tmp_path: Path, network: str) -> None:

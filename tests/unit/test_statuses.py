@@ -86,6 +86,7 @@ OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open", "unanswered"),  # of breakers
     "collapsed",
     *("tag", "tenant"),  # kinds of hold
+    *("enabled", "disabled", "failing", "gone"),  # of webhooks
     *(
         "accepted",
         "ambiguous",
@@ -94,6 +95,7 @@ OTHER_WORDS_IN_SQL = {
         "throttled",
         "unavailable",
     ),  # of outcomes
+    *("inbox", "test"),  # of channels
     *("poison", "worker_died", "claim_rejected", "ttl"),  # of failures
     *("epoch", "infinity", "off", "true", "notifier", "notifications", "live"),
     *("floors", "marks", "is_backlogged"),  # of the progress of a lease

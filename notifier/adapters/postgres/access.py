@@ -59,6 +59,9 @@ TABLES: Final = (
     "fallbacks",
     "receipts",
     "receipts_unmatched",
+    "webhooks",
+    "webhook_fanout",
+    "inbox_entries",
 )
 FUNCTIONS: Final = (
     "ensure_days(integer)",

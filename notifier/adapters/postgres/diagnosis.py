@@ -13,6 +13,7 @@ from notifier.adapters.postgres import (
     events,
     fallbacks,
     heartbeat,
+    inbox,
     key_rates,
     keys,
     leases,
@@ -20,11 +21,13 @@ from notifier.adapters.postgres import (
     operations,
     rates,
     reader,
+    receipts,
     schedules,
     stats,
     store,
     suppressions,
     templates,
+    webhooks,
 )
 from notifier.domain.breaker import NEEDS_A_PERSON
 from notifier.domain.controls import BreakerState, ScopeKind, is_configured
@@ -106,11 +109,17 @@ _CONNECTIONS_OF_AN_API: Final = (
     + schedules.CONNECTIONS
     + events.CONNECTIONS
     + fallbacks.CONNECTIONS
+    + receipts.CONNECTIONS
+    + webhooks.CONNECTIONS
+    + inbox.CONNECTIONS
+)
+_CONNECTIONS_OF_A_WORKER: Final = (
+    rates.CONNECTIONS + webhooks.CALL_CONNECTIONS + inbox.WRITER_CONNECTIONS
 )
 CONNECTIONS_BY_KIND: Final[Mapping[str, int]] = {
     "api": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API,
-    "worker": _CONNECTIONS_OF_EVERY_PROCESS + rates.CONNECTIONS,
-    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + rates.CONNECTIONS,
+    "worker": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_A_WORKER,
+    "dev": _CONNECTIONS_OF_EVERY_PROCESS + _CONNECTIONS_OF_AN_API + _CONNECTIONS_OF_A_WORKER,
 }
 """How many connections a process of each kind opens at most."""
 

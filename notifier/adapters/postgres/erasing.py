@@ -15,6 +15,7 @@ import msgspec
 
 from notifier.adapters.postgres import changing
 from notifier.adapters.postgres.audit import add_action
+from notifier.adapters.postgres.inbox import inbox_columns
 from notifier.adapters.postgres.lookups import recipient_lookup, reference_lookup
 from notifier.adapters.postgres.queue_names import channel_of, known_queue, mode_of
 from notifier.adapters.postgres.statements import statement
@@ -30,6 +31,7 @@ from notifier.domain.erasure import (
     without_recipients,
 )
 from notifier.domain.errors import StoreConflict
+from notifier.domain.inbox import INBOX, Inbox
 from notifier.domain.lookups import (
     ANY_SCOPE,
     FILE,
@@ -38,8 +40,10 @@ from notifier.domain.lookups import (
     LookupScope,
     metadata_lookups,
 )
+from notifier.domain.notification import NotificationId
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.webhooks import WEBHOOK_QUEUE, event_lookup, without_person
 from notifier.ports.store import ExpiredRow
 
 if TYPE_CHECKING:
@@ -49,7 +53,6 @@ if TYPE_CHECKING:
 
     from notifier.adapters.postgres.event_writing import EventWriting
     from notifier.domain.lookups import LookupHasher
-    from notifier.domain.notification import NotificationId
     from notifier.domain.operations import Operation
     from notifier.ports.queries import Filter, View
 
@@ -58,7 +61,7 @@ MAX_SCANNED: Final = 5000
 MAX_ERASED: Final = 500
 """Notifications that are erased at a time."""
 MAX_READ: Final = 1000
-"""Schedules, fallbacks, receipts and filters of operations that are read at a time."""
+"""Schedules, fallbacks, receipts, inboxes and filters of operations that are read at a time."""
 BLOBS_KEPT_S: Final = 120.0
 """Longer than an API process remembers that a blob exists (api/submission/submit_blobs.py), and
 than a submit takes after that."""
@@ -67,6 +70,7 @@ _READ_LOOKUPS_SINCE: Final = (
 )
 _FIRST: Final = UUID(int=0)
 _FROM_FIRST: Final[Mapping[str, object]] = MappingProxyType({"id": _FIRST})
+_FROM_FIRST_INBOX: Final = MappingProxyType({"tenant": "", "mode": "", "user_id": ""})
 
 
 class Scope(NamedTuple):
@@ -188,6 +192,8 @@ async def erase(
     wiped = await connection.fetch(statement("erase_wipe"), concerned, *bounds)
     references = {row["id"]: row["refs"] for row in wiped}
     await connection.execute(statement("erase_fallbacks"), list(references))
+    await connection.fetch(statement("inbox_erase"), [], [], [], None, list(references))
+    await _erase_calls(connection, hasher, [row for row in locked if row["id"] in references])
     lookups = [
         (hash_, row["id"])
         for row in locked
@@ -205,9 +211,30 @@ async def erase(
     )
 
 
+async def _erase_calls(
+    connection: Connection[Record], hasher: LookupHasher, erased: Sequence[Record]
+) -> None:
+    """Remove what the calls of webhooks say of these notifications: their events stay.
+
+    Who stores such a call locks the notification, and stores none once it is erased.
+    """
+    hashes = [
+        hasher.digest(_lookup_scope(row), event_lookup(NotificationId(row["id"]))) for row in erased
+    ]
+    calls = await connection.fetch(statement("erase_calls_read"), hashes, str(WEBHOOK_QUEUE))
+    if calls:
+        ids = [row["id"] for row in calls]
+        contents = [without_person(row["content"]) for row in calls]
+        await connection.execute(statement("erase_calls"), ids, contents, min(ids), max(ids))
+
+
+def _lookup_scope(row: Record) -> LookupScope:
+    return LookupScope(row["tenant"], mode_of(row))
+
+
 def _lookups_of(row: Record, references: Sequence[str], hasher: LookupHasher) -> Iterator[UUID]:
     """Yield the hashes of all lookups that the settings may have asked for."""
-    scope = LookupScope(row["tenant"], mode_of(row))
+    scope = _lookup_scope(row)
     yield hasher.digest(scope, recipient_lookup(recipient_identity(row["recipient"])))
     if row["tag"] is not None:
         yield hasher.digest(scope, Lookup(LookupKind.TAG, row["tag"]))
@@ -261,7 +288,7 @@ async def erase_elsewhere(
     """Erase the recipients where they are not those of a notification.
 
     Suppressions stay as hashes. Schedules that would send to them are deleted, fallbacks dropped,
-    and the filters of other operations that name them are changed.
+    their inboxes emptied, and the filters of other operations that name them are changed.
     """
     await connection.execute(
         statement("erase_suppressions"),
@@ -272,6 +299,7 @@ async def erase_elsewhere(
     await _erase_schedules(connection, hasher, scope, operation)
     await _erase_fallbacks(connection, hasher, scope, operation)
     await _erase_receipts(connection, hasher, scope, operation)
+    await _erase_inboxes(connection, hasher, scope, operation)
     await _erase_filters(connection, hasher, scope, operation)
 
 
@@ -365,6 +393,27 @@ async def _erase_receipts(
         if of_recipient:
             columns = zip(*of_recipient, strict=True)
             await connection.execute(statement("erase_receipts"), *columns)
+
+
+async def _erase_inboxes(
+    connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
+) -> None:
+    """Remove what their inboxes had before the operation: entries outlive their notifications."""
+    channels, view = scope.erasure.channels, scope.view
+    if channels and INBOX not in channels:
+        return
+    async for rows in _pages(connection, "inbox_users", (), _FROM_FIRST_INBOX):
+        of_recipient = [
+            Inbox(row["tenant"], view.mode, row["user_id"])
+            for row in rows
+            if row["mode"] == view.mode
+            and view.tenant in {None, row["tenant"]}
+            and names_recipient(hasher, scope.erasure, row["user_id"])
+        ]
+        if of_recipient:
+            await connection.fetch(
+                statement("inbox_erase"), *inbox_columns(of_recipient), operation.created_at, []
+            )
 
 
 async def _erase_filters(

@@ -10,6 +10,7 @@ from uuid import UUID
 from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
+from notifier.domain.events import UNANNOUNCED_CHANNELS
 from notifier.domain.notification import FINAL, TEST_CHANNEL, WAITING, Status
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ MAX_CANDIDATES: Final = 2000
 GROWTH: Final = 8
 """How many times as many candidates are read when too few of those before match."""
 _ANY_QUEUE: Final = "%.%"
+_HIDDEN: Final = frozenset(UNANNOUNCED_CHANNELS)
+"""Channels whose notifications are found only by those who ask for their channel."""
 
 # Search in the order of the index, whatever the statistics say: they may be from before a surge. To
 # plan a statement for each day that is kept takes longer than to execute it, so that is done once.
@@ -116,7 +119,13 @@ async def _search(
             found = await matching(connection, found, selection, search, wanted)
             if len(found) == wanted:  # the other candidates were not looked at
                 last = found[-1]
-        ids += await seen(connection, found, selection.view, selection.channel)
+        ids += await seen(
+            connection,
+            found,
+            selection.view,
+            selection.channel,
+            sees_all=not _HIDDEN.isdisjoint(selection.channel),
+        )
         if len(ids) > selection.limit:
             ids = ids[: selection.limit + 1]
             return Found(ids, ids[-1])
@@ -167,17 +176,20 @@ async def seen(
     ids: Sequence[NotificationId],
     view: View,
     channels: Sequence[str] = (),
+    *,
+    sees_all: bool = True,
 ) -> Sequence[NotificationId]:
     """Return the ids of the notifications that a view has, in their order.
 
-    `channels` are those of which a test has asked for one, none for any.
+    `channels` are those of which a test has asked for one, none for any. `sees_all`: also calls of
+    webhooks, which are hidden from lists of no channel.
     """
     if not ids:
         return []
     is_test = view.mode is Mode.TEST
     asked = list(channels) if is_test and channels else None
     rows = await connection.fetch(
-        statement("seen"), ids, min(ids), max(ids), view.tenant, is_test, asked
+        statement("seen"), ids, min(ids), max(ids), view.tenant, is_test, asked, sees_all
     )
     seen = {row["id"] for row in rows}
     return [id_ for id_ in ids if id_ in seen]
@@ -186,7 +198,9 @@ async def seen(
 def _patterns(selection: Filter) -> Sequence[str]:
     """Return LIKE patterns, one of which the queue's name matches."""
     is_test = selection.view.mode is Mode.TEST
-    channels = [TEST_CHANNEL] if is_test else selection.channel or [None]
+    channels: Sequence[str | None] = selection.channel or [None]
+    if is_test:  # what test keys submit is on one channel, their calls of webhooks are not
+        channels = [TEST_CHANNEL, *_HIDDEN.intersection(selection.channel)]
     return [
         f"{channel}.{priority}"
         for channel in map(_like_pattern, channels)

@@ -90,6 +90,19 @@ async def insert(
     return _pointers(items, places.direct, rows)
 
 
+async def insert_waiting(
+    connection: Connection[Record], items: Sequence[NewNotification], key: LookupKey
+) -> int:
+    """Store notifications that a relay publishes, in a transaction of the caller.
+
+    Returns how many were not stored before.
+    """
+    ordered = sorted(items, key=lambda item: item.id)
+    parts = await lookup_parts(connection, key, ordered)
+    arrays = (*_arrays(ordered, ()), [])
+    return len(await _fetch(connection, "insert", arrays, parts))
+
+
 async def insert_keyed(
     connection: Connection[Record],
     items: Sequence[NewNotification],

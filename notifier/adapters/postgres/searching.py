@@ -14,8 +14,10 @@ from notifier.domain.lookups import (
     metadata_kind,
     metadata_lookups,
 )
+from notifier.domain.notification import WEBHOOK_CHANNEL
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.tenants import DEFAULT_TENANT
+from notifier.domain.webhooks import OF_DEPLOYMENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,6 +128,8 @@ async def _scopes(connection: Connection[Record], selection: Filter) -> Sequence
         return [LookupScope(view.tenant, view.mode)]
     rows = await connection.fetch(statement("tenants_read"))
     tenants = [DEFAULT_TENANT, *(row["name"] for row in rows)]
+    if WEBHOOK_CHANNEL in selection.channel:
+        tenants.append(OF_DEPLOYMENT)
     return [LookupScope(tenant, view.mode) for tenant in tenants]
 
 

@@ -545,6 +545,12 @@ class PostgresStore:
         )
         return int(rows[0]["days"])
 
+    async def prune_inbox(self) -> int:
+        rows = await self._connections.maintenance.fetch(
+            statement("inbox_prune"), MAX_PRUNED_ENTRIES
+        )
+        return len(rows)
+
     async def prune_keys(self) -> None:
         await self._connections.maintenance.fetch(statement("keys_prune"), EXPIRED_KEY_DAYS)
 

@@ -19,6 +19,7 @@ from notifier.adapters.providers.http.checkup import address_of, check_http
 from notifier.adapters.providers.http.provider import open_http
 from notifier.adapters.providers.http.request import Templates
 from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.inbox import InboxSettings, check_inbox, no_receipts, open_inbox
 from notifier.adapters.providers.reloading import Opener, SettingsReader, open_reloading
 from notifier.adapters.providers.sandbox_in_worker import (
     SandboxInWorkerSettings,
@@ -75,8 +76,11 @@ _HTTP: Final[ProviderType[HttpSettings]] = ProviderType(
 _SANDBOX: Final[ProviderType[SandboxInWorkerSettings]] = ProviderType(
     SandboxInWorkerSettings, open_sandbox_in_worker, check_sandbox_in_worker, signed_receipts
 )
+_INBOX: Final[ProviderType[InboxSettings]] = ProviderType(
+    InboxSettings, open_inbox, check_inbox, no_receipts
+)
 
-_ROWS: Final[tuple[ProviderType[Any], ...]] = (_SMTP, _HTTP, _SANDBOX)
+_ROWS: Final[tuple[ProviderType[Any], ...]] = (_SMTP, _HTTP, _SANDBOX, _INBOX)
 _BY_TAG: Final[Mapping[str, ProviderType[Any]]] = {_tag(row.settings): row for row in _ROWS}
 PROVIDER_TYPES: Final[Mapping[str, type[ProviderSettings]]] = {
     tag: row.settings for tag, row in _BY_TAG.items()
@@ -118,6 +122,8 @@ def provider_host(settings: ProviderSettings) -> str:
             return f"{address.host}:{address.port}"
         case SandboxInWorkerSettings():
             return "the worker itself, which delivers nothing"
+        case InboxSettings():
+            return "the inboxes in Postgres"
         case _:
             return "a host of each notification"
 

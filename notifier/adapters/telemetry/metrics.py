@@ -28,6 +28,7 @@ from notifier.adapters.telemetry.receipt_metrics import ReceiptMetrics
 from notifier.adapters.telemetry.schedule_metrics import ScheduleMetrics
 from notifier.adapters.telemetry.series import SeriesFactory
 from notifier.adapters.telemetry.stats_metrics import StatsMetrics
+from notifier.adapters.telemetry.webhook_metrics import WebhookMetrics
 from notifier.domain.notification import Channel, Priority, QueueKey
 
 # A `_created` series beside every counter would double the size of a scrape; no panel reads it.
@@ -43,6 +44,7 @@ class Metrics(
     StatsMetrics,
     FallbackMetrics,
     ReceiptMetrics,
+    WebhookMetrics,
     ProcessMetrics,
 ):
     """Implements notifier.ports.observer.Observer.
@@ -72,6 +74,7 @@ class Metrics(
         StatsMetrics.__init__(self, factory)
         FallbackMetrics.__init__(self, factory)
         ReceiptMetrics.__init__(self, factory, names)
+        WebhookMetrics.__init__(self, factory)
         ProcessMetrics.__init__(self, factory, version)
 
     def render(self) -> tuple[bytes, str]:

@@ -19,9 +19,12 @@ from notifier.ports.queries import Filter, View
 if TYPE_CHECKING:
     from litestar.types import Scope
 
+    from notifier.domain.inbox import UserToken
     from notifier.domain.tenants import TenantId
 
 _PRINCIPAL: Final = "principal"
+USER: Final = "user"
+"""Who acts with a user token. The id of the user may be an address, so it stays out of logs."""
 
 
 class AccessKind(StrEnum):
@@ -44,7 +47,9 @@ class Access:
 
     `for_deployment`: only deployment keys; otherwise the route shows one tenant. `is_live`: no test
     keys, since what the route shows or changes is not of a test. A call costs one, unless the
-    handler of the route `charges` it. `is_submit`: it costs the tenant, too.
+    handler of the route `charges` it. `is_submit`: it costs the tenant, too. One that
+    `takes_user_token` serves the user of such a token, too, and pages of the origins of
+    `api.cors_origins`; `takes_token_in_query`: the token may stand in the parameter `token`.
     """
 
     kind: AccessKind
@@ -53,6 +58,8 @@ class Access:
     is_live: bool = False
     charges: bool = False
     is_submit: bool = False
+    takes_user_token: bool = False
+    takes_token_in_query: bool = False
 
     def is_guarded(self, *, guards_metrics: bool) -> bool:
         """Whether the route asks anything of its requests. `guards_metrics`: metrics ask, too."""
@@ -86,15 +93,24 @@ def live(access: Access) -> Access:
     return replace(access, is_live=True)
 
 
+def or_user(access: Access, *, in_query: bool = False) -> Access:
+    """A route that also serves the holder of a user token."""
+    return replace(access, takes_user_token=True, takes_token_in_query=in_query)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who makes a request. `tenant` None: the deployment. `key` None: the API asks for none."""
+    """Who makes a request. `tenant` None: the deployment. `key` None: the API asks for none.
+
+    With a `token` it is the user of it, who has no key and no scopes.
+    """
 
     actor: str
     tenant: TenantId | None
     mode: Mode
     scopes: frozenset[KeyScope]
     key: Key | None = None
+    token: UserToken | None = None
 
 
 ANYONE: Final = Principal(actor=ANONYMOUS, tenant=None, mode=Mode.LIVE, scopes=granted(KeyScope))
@@ -109,6 +125,17 @@ def principal_of_key(key: Key) -> Principal:
         mode=key.mode,
         scopes=granted(key.scopes),
         key=key,
+    )
+
+
+def principal_of_user(token: UserToken) -> Principal:
+    """Return the holder of a user token."""
+    return Principal(
+        actor=USER,
+        tenant=token.inbox.tenant,
+        mode=token.inbox.mode,
+        scopes=frozenset(),
+        token=token,
     )
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
+from urllib.parse import parse_qsl
 
 from notifier.api.auth.access import (
     ANYONE,
+    PUBLIC,
     Access,
     Principal,
     principal_of_key,
+    principal_of_user,
     scope_missing,
     set_principal,
 )
 from notifier.api.auth.browser import host_names, host_of, is_own_origin, is_private_host
+from notifier.api.auth.user_tokens import is_user_token
+from notifier.api.http.cors import CrossOrigins
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.raw_response import add_headers
@@ -25,13 +30,14 @@ from notifier.domain.key_rate import RateHolder
 from notifier.domain.tenants import DEFAULT_TENANT, unknown_tenants
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from litestar.types import Scope
 
     from notifier.api.auth.keyring import Keyring
     from notifier.api.auth.rates import KeyRates
     from notifier.api.auth.sessions import Sessions
+    from notifier.api.auth.user_tokens import UserTokens
     from notifier.api.http.public_address import PublicAddress
     from notifier.domain.credentials import KeyId
     from notifier.domain.key_rate import Balance
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from notifier.domain.tenants import KnownTenants, TenantId
 
 MAX_HOLDERS: Final = 10_000
+TOKEN: Final = "token"  # noqa: S105 the name of a parameter
 NAMED_TENANT_EXPECTED: Final = (
     "a tenant: a deployment key names one; default is that of notifications that name none"
 )
@@ -60,6 +67,7 @@ class Gate:
     """Decides on every request to a route that is not public.
 
     Without `auth` anyone may do anything, who reaches the port and is no page of another site.
+    Pages of `cross_origins` may call routes that take user tokens, and nothing else.
     """
 
     def __init__(
@@ -70,8 +78,12 @@ class Gate:
         public_url: str = "",
         host: str = "",
         guards_metrics: bool = False,
+        user_tokens: UserTokens | None = None,
+        cross_origins: Collection[str] = (),
     ) -> None:
         self.auth = auth
+        self._user_tokens = user_tokens
+        self._cross_origins = CrossOrigins(cross_origins)
         self._address = address
         self._known_hosts = host_names(public_url, host)
         self._public_host = host_of(public_url)
@@ -88,10 +100,15 @@ class Gate:
         Raises RequestRefused (400, 401, 403, 429), and StoreUnavailable for a key that cannot be
         judged.
         """
-        headers = self.check_browser(scope)
+        headers = self.check_browser(scope, access)
+        if access.takes_user_token and (text := _user_token(scope, access, headers)):
+            set_principal(scope, await self._user(text))
+            return
         if self.auth is None:
             set_principal(scope, ANYONE)
             return
+        if self._is_cross_origin(scope, headers):  # no key belongs there, and no cookie counts
+            raise _user_token_missing()
         principal = await self._principal(self.auth, headers, is_safe=is_safe)
         _check_access(principal, access)
         set_principal(scope, principal)
@@ -100,20 +117,31 @@ class Gate:
         elif not access.charges:
             await self.charge(scope, principal, 1)
 
-    def check_browser(self, scope: Scope) -> Mapping[bytes, bytes]:
+    def check_browser(self, scope: Scope, access: Access = PUBLIC) -> Mapping[bytes, bytes]:
         """Check where a browser has the request from; return the headers that the gate reads.
 
         Raises RequestRefused (400, 403).
         """
         headers = _read_headers(scope)
-        if origin := headers.get(b"origin"):
-            self._check_origin(scope, origin.decode("latin-1"))
+        if (origin := _origin(headers)) and not self._is_own(scope, origin):
+            if not (access.takes_user_token and self._cross_origins.allows(origin)):
+                raise _origin_refused("Pages of other sites may not call this API.")
+            add_headers(scope, self._cross_origins.headers(origin))
         if self.auth is None:
             self._check_host(headers)
         return headers
 
+    def preflight_headers(
+        self, scope: Scope, methods: Collection[str]
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """Return what a browser is told that asks whether a page may call these methods."""
+        origin = _origin(dict(scope["headers"]))
+        return self._cross_origins.preflight_headers(origin, methods)
+
     def still_admits(self, principal: Principal) -> bool:
-        """Whether the key that a request came with is still neither revoked nor expired."""
+        """Whether the key or token that a request came with is still valid."""
+        if principal.token is not None:
+            return self._user_tokens is not None and self._user_tokens.holds(principal.token)
         key = principal.key
         return self.auth is None or key is None or self.auth.keyring.holds(key)
 
@@ -173,6 +201,16 @@ class Gate:
             raise InvalidNotification(field, KNOWN_TENANT_EXPECTED)
         return named
 
+    async def _user(self, text: str) -> Principal:
+        tokens = self._user_tokens
+        token = None if tokens is None else await tokens.read(text)
+        if token is None:
+            raise RequestRefused(
+                ProblemType.KEY_INVALID.problem("The token has expired, or is not of this system."),
+                _CHALLENGE,
+            )
+        return principal_of_user(token)
+
     async def _principal(
         self, auth: KeyAuth, headers: Mapping[bytes, bytes], *, is_safe: bool
     ) -> Principal:
@@ -200,10 +238,13 @@ class Gate:
             holder = self._holders[key.id] = principal_of_key(key)
         return holder
 
-    def _check_origin(self, scope: Scope, origin: str) -> None:
+    def _is_own(self, scope: Scope, origin: str) -> bool:
         own = (self._public_host, host_of(self._address.url(scope)), self._address.host(scope))
-        if not is_own_origin(origin, own):
-            raise _origin_refused("Pages of other sites may not call this API.")
+        return is_own_origin(origin, own)
+
+    def _is_cross_origin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+        origin = _origin(headers)
+        return bool(origin) and not self._is_own(scope, origin)
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
@@ -250,6 +291,39 @@ def key_invalid() -> RequestRefused:
     """Return the refusal of a key that does not hold."""
     return RequestRefused(
         ProblemType.KEY_INVALID.problem("The key is unknown, revoked or expired."), _CHALLENGE
+    )
+
+
+def _origin(headers: Mapping[bytes, bytes]) -> str:
+    """Return the origin of the page that a browser has a request from; empty without one."""
+    return headers.get(b"origin", b"").decode("latin-1")
+
+
+def _user_token(scope: Scope, access: Access, headers: Mapping[bytes, bytes]) -> str:
+    """Return the user token of a request; empty without one.
+
+    Raises RequestRefused (400) for more than one, and for one beside a key.
+    """
+    authorization = headers.get(b"authorization", b"").decode("latin-1")
+    is_bearer = authorization[: len(_BEARER)].lower() == _BEARER
+    bearer = authorization[len(_BEARER) :].strip() if is_bearer else ""
+    in_query = []
+    if access.takes_token_in_query:
+        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        in_query = [value for name, value in pairs if name == TOKEN]
+    if len(in_query) + bool(authorization) > 1:
+        raise RequestRefused(
+            ProblemType.BAD_REQUEST.problem("Send one token, in the header or as a parameter.")
+        )
+    if in_query:
+        return in_query[0] or " "  # an empty one is wrong, too
+    return bearer if is_user_token(bearer) else ""
+
+
+def _user_token_missing() -> RequestRefused:
+    return RequestRefused(
+        ProblemType.KEY_MISSING.problem("From a page this takes only the token of a user."),
+        _CHALLENGE,
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from notifier import __version__
 from notifier.api.auth.access import Access, AccessKind
 from notifier.api.auth.sessions import COOKIE
+from notifier.api.docs.webhooks import WEBHOOKS
 from notifier.api.http.json_checks import MAX_DEPTH
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import PROBLEM_MEDIA_TYPE
@@ -38,7 +39,7 @@ from notifier.api.routes.operations import BESIDE_IDS
 from notifier.api.routes.route import Route
 from notifier.api.routes.stats import DEFAULT_STEP
 from notifier.api.rules import AddressKind, ApiRules
-from notifier.api.submission.address_schemas import recipient_schema
+from notifier.api.submission.address_schemas import USER_PATTERN, recipient_schema
 from notifier.api.submission.content import content_schema
 from notifier.api.submission.email_schemas import head_schemas
 from notifier.api.submission.idempotency import HEADER
@@ -46,6 +47,7 @@ from notifier.api.templating.documents import LOCALES_SCHEMA
 from notifier.domain.controls import ScopeKind
 from notifier.domain.credentials import KEY_ID, Mode
 from notifier.domain.event_cursor import MAX_CURSOR_BYTES
+from notifier.domain.inbox import MAX_TOKEN_LENGTH, MAX_USER_LENGTH, TOKEN_PREFIX
 from notifier.domain.notification import FINAL, EndReason, Status
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.stats import Dimension, Step
@@ -117,6 +119,7 @@ _PARAMETERS: Final[dict[str, tuple[str, Json]]] = {
     "tag": ("Only with one of these tags.", _any_of(_SEARCHED)),
     "recipient": ("Only to one of these recipients.", _any_of(_SEARCHED)),
     "reference": ("Only with one of these ids of a provider.", _any_of(_SEARCHED)),
+    "webhook": ("Only calls of one of these webhooks.", _any_of(_ID)),
     "q": (
         "An id; a recipient or a provider's id, if the settings have lookups of them.",
         _ID,
@@ -147,6 +150,9 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
             _any_of(_one_of(["notification"])),
         ),
     },
+    "webhooks": {
+        "webhook": ("The id of the webhook.", _ID),
+    },
     "events": {
         "type": (
             "Only of these types; notification.* stands for all those that begin so.",
@@ -170,6 +176,22 @@ _PARAMETERS_BY_TAG: Final[dict[str, dict[str, tuple[str, Json]]]] = {
         "tenant": (
             "Of one tenant, with a deployment key. Default: of all tenants together.",
             {"type": "string", "pattern": f"^{TENANT_NAME}$"},
+        ),
+    },
+    "inbox": {
+        "user": (
+            "The id of a user, percent-encoded, as the recipient in a submit.",
+            {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_USER_LENGTH,
+                "pattern": USER_PATTERN,
+            },
+        ),
+        "unread": ("Only unread entries.", {"type": "boolean", "default": False}),
+        "token": (
+            "A user token, for readers that send no header, such as EventSource.",
+            {"type": "string", "pattern": f"^{TOKEN_PREFIX}", "maxLength": MAX_TOKEN_LENGTH},
         ),
     },
     "deployment": {
@@ -210,12 +232,19 @@ _REPLAYED_HEADER: Final[Json] = {
 _BEARER: Final = "key"
 _SESSION: Final = "session"
 _SIGNATURE: Final = "signature"
+_USER: Final = "user"
 _SECURITY_SCHEMES: Final[Json] = {
     _BEARER: {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "ntf_live_... or ntf_test_...",
         "description": "A key that `notifier keys create` or `POST /v1/keys` has made.",
+    },
+    _USER: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": f"{TOKEN_PREFIX}...",
+        "description": "A token of a user, from `POST /v1/inbox/{user}/token`.",
     },
     _SESSION: {
         "type": "apiKey",
@@ -268,6 +297,7 @@ def openapi_document(routes: Sequence[Route], rules: ApiRules) -> Json:
             ),
         },
         "paths": paths,
+        "webhooks": WEBHOOKS,
         "components": {
             "schemas": _schemas(documented, rules),
             "securitySchemes": _SECURITY_SCHEMES,
@@ -299,6 +329,7 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     fallback["properties"]["channel"] = _one_of(rules.submit_channels)
     fallback["properties"]["after_s"]["maximum"] = rules.max_ttl.total_seconds()
     fallback["allOf"] = [_fallback_rule(kind, rules) for kind in _kinds(rules)]
+    schemas["InboxReadRequest"]["allOf"] = [_IDS_OR_INSTANT]
     fields = schemas["Submit"]["properties"]
     fields["ttl_s"]["anyOf"][0]["maximum"] = rules.max_ttl.total_seconds()
     fields["max_tries"]["anyOf"][0]["type"] = "integer"
@@ -495,9 +526,10 @@ def _access_members(access: Access, *, is_guarded: bool) -> Json:
         return {"security": [{_SIGNATURE: []}]}
     if not is_guarded:
         return {}
+    schemes = (_BEARER, _SESSION, *([_USER] if access.takes_user_token else ()))
     return {
         "description": _access_text(access),
-        "security": [{_BEARER: []}, {_SESSION: []}],
+        "security": [{scheme: []} for scheme in schemes],
     }
 
 
@@ -507,7 +539,8 @@ def _access_text(access: Access) -> str:
     if not access.scopes:
         return f"Needs any {kind}."
     scopes = " or ".join(f"`{scope}`" for scope in access.scopes)
-    return f"Needs a {kind} with the scope {scopes}."
+    user = ", or the token of the user" if access.takes_user_token else ""
+    return f"Needs a {kind} with the scope {scopes}{user}."
 
 
 def _response(route: Route) -> Json:
@@ -537,6 +570,13 @@ def _problem_response(problem_type: ProblemType) -> Json:
         "description": problem_type.value.title,
         "content": {PROBLEM_MEDIA_TYPE: {"schema": _reference(Problem)}},
     }
+
+
+_IDS_OR_INSTANT: Final[Json] = {
+    "if": {"properties": {"ids": {"type": "array"}}, "required": ["ids"]},
+    "then": {"properties": {"until_at": _NULL}},
+    "else": {"properties": {"until_at": {"type": "string"}}, "required": ["until_at"]},
+}
 
 
 _CSV_BODY: Final[Json] = {

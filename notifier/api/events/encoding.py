@@ -11,10 +11,19 @@ from notifier.api.events.documents import Event, NotificationData
 from notifier.domain.event_cursor import encode_cursor
 
 if TYPE_CHECKING:
+    from notifier.domain import events
     from notifier.domain.event_cursor import EventCursor
     from notifier.ports.events import ReadEvent
 
 _ENCODER: Final = msgspec.json.Encoder()
+
+
+class JsonEvents:
+    """Implements ports.webhooks.EventEncoder."""
+
+    def encode(self, event: events.Event) -> bytes:
+        """Returns the JSON document of an event, as streams and pages have it."""
+        return _ENCODER.encode(Event.of(event))
 
 
 def frame_of(read: ReadEvent) -> bytes:

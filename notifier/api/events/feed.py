@@ -7,7 +7,7 @@ finds is shared: an event is encoded once, for however many streams.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from notifier.api.events.encoding import frame_of
+from notifier.api.http.stream_slots import StreamSlots
 from notifier.domain.errors import Overloaded, StoreError
 from notifier.lifecycle import Clock, uptime_s
 from notifier.ports.events import CursorGone
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_S: Final = 0.1
 MIN_WAIT_S: Final = 0.01
-MAX_STREAMS: Final = 500
-"""Of this process."""
 MAX_STREAMS_OF_KEY: Final = 100
 MAX_READ: Final = 2000
 """Events of one read."""
@@ -147,13 +146,18 @@ class EventFeed:
     """Gives each stream the events that its filter selects, in the order of one reader."""
 
     def __init__(
-        self, *, reader: EventReader, observer: EventObserver, clock: Clock = uptime_s
+        self,
+        *,
+        reader: EventReader,
+        observer: EventObserver,
+        slots: StreamSlots | None = None,
+        clock: Clock = uptime_s,
     ) -> None:
         self._reader = reader
+        self._slots = StreamSlots() if slots is None else slots
         self._observer = observer
         self._clock = clock
         self._subscriptions: set[Subscription] = set()
-        self._by_holder: Counter[str] = Counter()
         self._wanted = asyncio.Event()
         self._cursor: EventCursor | None = None
         self._is_stopped = False
@@ -170,23 +174,18 @@ class EventFeed:
         `holder` names who has the stream, `after` where it resumes; None: it begins now. Raises
         Overloaded if there are too many.
         """
-        if self._is_stopped or len(self._subscriptions) >= MAX_STREAMS:
-            raise Overloaded(f"this process serves at most {MAX_STREAMS} streams")
-        if self._by_holder[holder] >= MAX_STREAMS_OF_KEY:
-            raise Overloaded(f"a key may have at most {MAX_STREAMS_OF_KEY} streams of a process")
-        subscription = Subscription(selection, holder, after)
-        self._subscriptions.add(subscription)
-        self._by_holder[holder] += 1
-        self._observer.event_streams_open(len(self._subscriptions))
-        self._wanted.set()
-        try:
-            yield subscription
-        finally:
-            self._subscriptions.discard(subscription)
-            self._by_holder[holder] -= 1
-            if not self._by_holder[holder]:
-                del self._by_holder[holder]
+        if self._is_stopped:
+            raise Overloaded("this process stops")
+        with self._slots.held(holder, MAX_STREAMS_OF_KEY):
+            subscription = Subscription(selection, holder, after)
+            self._subscriptions.add(subscription)
             self._observer.event_streams_open(len(self._subscriptions))
+            self._wanted.set()
+            try:
+                yield subscription
+            finally:
+                self._subscriptions.discard(subscription)
+                self._observer.event_streams_open(len(self._subscriptions))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop`, then close all subscriptions."""

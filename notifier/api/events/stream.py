@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from notifier.api.events.encoding import comment_of, frame_of
-from notifier.api.http.raw_response import added_headers
-from notifier.api.http.request_id import HEADER, request_id
-from notifier.domain.errors import Overloaded, StoreError, StoreUnavailable
+from notifier.api.http.server_sent_events import COMMENT_INTERVAL_S, ServerSentEvents
+from notifier.domain.errors import Overloaded, StoreUnavailable
 from notifier.lifecycle import Clock, uptime_s
 from notifier.ports.events import CursorGone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from litestar.types import HTTPResponseStartEvent, Receive, Scope, Send
+    from litestar.types import Receive, Scope, Send
 
     from notifier.api.auth.access import Principal
     from notifier.api.auth.gate import Gate
@@ -25,18 +23,9 @@ if TYPE_CHECKING:
     from notifier.domain.events import EventFilter
     from notifier.ports.events import EventReader
 
-COMMENT_INTERVAL_S: Final = 15.0
 CHECK_INTERVAL_S: Final = 1.0
 """How often a stream looks whether its key still holds."""
-END_TIMEOUT_S: Final = 1.0
-"""How long a stream that is closed may take to send what it sends."""
 CATCH_UP_LIMIT: Final = 500
-MAX_WRITE_BYTES: Final = 64 * 1024
-_HEADERS: Final = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-)
 
 
 class EventStream:
@@ -66,33 +55,14 @@ class EventStream:
         self._selection = selection
         self._after = after
         self._deadline_s = deadline_s
-        self._clock = clock
-        self._sent_at = clock()
+        self._output = ServerSentEvents(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         holder = self._principal.actor
         with self._feed.subscribed(self._selection, holder, self._after) as subscription:
             await self._wait_for_start(subscription)
-            start: HTTPResponseStartEvent = {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    *_HEADERS,
-                    *added_headers(scope),
-                    (HEADER.lower().encode(), request_id(scope).encode()),
-                ],
-            }
-            await send(start)
-            async with asyncio.TaskGroup() as group:
-                writing = group.create_task(self._write(subscription, send), name="event stream")
-                leaving = group.create_task(_until_left(receive), name="event stream reader")
-                closing = group.create_task(subscription.closed.wait(), name="event stream end")
-                tasks = (writing, leaving, closing)
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if closing.done() and not leaving.done():
-                    await asyncio.wait({writing}, timeout=END_TIMEOUT_S)
-                for task in tasks:
-                    task.cancel()
+            frames = self._frames(subscription)
+            await self._output.serve(scope, receive, send, frames, subscription.closed)
 
     async def _wait_for_start(self, subscription: Subscription) -> None:
         try:
@@ -102,12 +72,6 @@ class EventStream:
             raise StoreUnavailable("no answer for a stream of events") from error
         if subscription.start is None:
             raise Overloaded("this process stops")
-
-    async def _write(self, subscription: Subscription, send: Send) -> None:
-        with suppress(StoreError):  # the reader resumes
-            async for frames in self._frames(subscription):
-                await self._send(send, frames)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _frames(self, subscription: Subscription) -> AsyncIterator[Iterable[bytes]]:
         """Yield what was missed, then what happens. The first frame says where the reader is."""
@@ -120,7 +84,7 @@ class EventStream:
                 yield [each.frame for each in fed]
             elif subscription.closed.is_set():
                 return
-            elif self._clock() - self._sent_at >= COMMENT_INTERVAL_S:
+            elif self._output.quiet_s() >= COMMENT_INTERVAL_S:
                 yield [comment_of(subscription.reached)]
 
     async def _missed(self, subscription: Subscription) -> AsyncIterator[Iterable[bytes]]:
@@ -137,29 +101,8 @@ class EventStream:
             cursor = page.cursor
             if page.events:
                 yield [frame_of(read) for read in page.events]
-            elif self._clock() - self._sent_at >= COMMENT_INTERVAL_S:
+            elif self._output.quiet_s() >= COMMENT_INTERVAL_S:
                 yield [comment_of(cursor)]
 
     def _is_allowed(self) -> bool:
         return self._gate.still_admits(self._principal)
-
-    async def _send(self, send: Send, frames: Iterable[bytes]) -> None:
-        """Write frames in pieces of a bounded size."""
-        piece = bytearray()
-        for frame in frames:
-            piece += frame
-            if len(piece) >= MAX_WRITE_BYTES:
-                await self._send_piece(send, bytes(piece))
-                piece.clear()
-        if piece:
-            await self._send_piece(send, bytes(piece))
-
-    async def _send_piece(self, send: Send, piece: bytes) -> None:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        self._sent_at = self._clock()
-
-
-async def _until_left(receive: Receive) -> None:
-    """Wait until the reader has closed the connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

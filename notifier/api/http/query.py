@@ -32,7 +32,14 @@ from notifier.domain.event_cursor import EventCursor, decode_cursor
 from notifier.domain.events import EventType
 from notifier.domain.lookups import LookupKind, LookupRules
 from notifier.domain.mailbox import NamedAddress
-from notifier.domain.notification import FINAL, EndReason, NotificationId, Priority, Status
+from notifier.domain.notification import (
+    FINAL,
+    WEBHOOK_CHANNEL,
+    EndReason,
+    NotificationId,
+    Priority,
+    Status,
+)
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.recipients import recipient_identity
 from notifier.domain.stats import Dimension, Step
@@ -56,6 +63,8 @@ MAX_TEXT_LENGTH: Final = 100
 _TEXT: Final = re.compile(rf"[ -+\--~]{{1,{MAX_TEXT_LENGTH}}}")
 _MAX_LIMIT_DIGITS: Final = 3
 METADATA: Final = "metadata"
+WEBHOOK: Final = "webhook"
+"""Selects the calls of a webhook."""
 PARAMETER: Final = "?"
 """Stands before the name of a parameter where a fault is named."""
 OF_FILTER: Final = "filter."
@@ -303,6 +312,23 @@ class StatsQuery:
         return values
 
 
+class InboxQuery:
+    """Parses `tenant`, and those of the parameters of inboxes that are named."""
+
+    def __init__(self, *names: str) -> None:
+        known: dict[str, ValueParser] = {
+            "unread": _true,
+            "cursor": str,
+            "limit": _limit,
+            "token": str,
+        }
+        self._query = Query({"tenant": _tenant} | {name: known[name] for name in names})
+
+    def parse(self, request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """Returns the values that were given. Raises InvalidNotification with all wrong ones."""
+        return self._query.parse(request)
+
+
 def offered_filters(names: Sequence[str], lookups: LookupRules) -> list[str]:
     """Returns the parameters of a list that the settings allow, each key of metadata by itself."""
     if METADATA not in names:
@@ -330,6 +356,11 @@ def _with_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of a filter: all keys of metadata in one, and an id in `q` as the id."""
     metadata = {name: value for name, value in values.items() if name.startswith(f"{METADATA}.")}
     fields = {name: value for name, value in values.items() if name not in metadata}
+    if WEBHOOK in fields:
+        if fields.keys() & {"channel", "recipient"}:
+            raise InvalidNotification(WEBHOOK, "neither channel nor recipient beside it")
+        fields["recipient"] = tuple(map(str, fields.pop(WEBHOOK)))
+        fields["channel"] = (WEBHOOK_CHANNEL,)
     if metadata:
         fields[METADATA] = tuple(
             (name.partition(".")[2], value) for name, value in sorted(metadata.items())
@@ -350,7 +381,7 @@ def _lookup_parsers(lookups: LookupRules) -> dict[str, ValueParser]:
         for name, parser in named.items()
     }
     keys = {f"{METADATA}.{key}": _searchable_texts for key in lookups.metadata_keys}
-    return {**allowed, **keys, "q": partial(_id_or_text, lookups)}
+    return {**allowed, **keys, WEBHOOK: _ids, "q": partial(_id_or_text, lookups)}
 
 
 def _not_searchable(name: str, _text: str) -> object:
@@ -416,7 +447,7 @@ def _after(cursor: str | None, selection: F) -> F:
 
 
 def wrong_cursor() -> InvalidNotification:
-    """Returns the refusal of a cursor."""
+    """Returns the refusal of a cursor that is not of the list."""
     expected = "the next_cursor of a page of the same list, with the same filters"
     return InvalidNotification("?cursor", expected)
 
@@ -443,6 +474,12 @@ def page_of(
     left = sorted((row for row in rows if key(row) > after), key=key)
     page = left[:limit]
     return page, cursor_after_key(key(page[-1]), listed) if len(left) > limit else None
+
+
+def _true(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("true or false")
+    return text == "true"
 
 
 def _limit(text: str) -> int:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from notifier.api.http.protocol import BoundedProtocol
 from notifier.api.http.public_address import WithoutPrefix
+from notifier.api.http.user_paths import UserPaths
 from notifier.domain.errors import ConfigError
 
 BACKLOG: Final = 2048
@@ -69,7 +70,9 @@ async def open_server(
     Leaving the block stops accepting connections, answers the requests in flight, and cancels
     the remaining ones after `grace_s`.
     """
-    served = WithoutPrefix(app, prefix) if prefix else app
+    served: ASGIApp = UserPaths(app)
+    if prefix:
+        served = WithoutPrefix(served, prefix)
     listener = bind(host, port, share_port=share_port)
     with contextlib.closing(listener):
         server = _Server(_config(served, grace_s))

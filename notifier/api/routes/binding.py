@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import iscoroutinefunction, signature
 from typing import Any, Final
 
@@ -44,7 +44,8 @@ def bind_routes(
     if unserved := [route.id for route in routes if route.handler not in bound]:
         raise LookupError(f"routes without a resource that serves them: {', '.join(unserved)}")
     handlers = [_bind(route, bound[route.handler], gate) for route in routes]
-    return [*_options_handlers(handlers), *handlers]
+    cross_origin = _cross_origin_methods(routes)
+    return [*_options_handlers(handlers, cross_origin, gate), *handlers]
 
 
 def _public_handlers(resource_type: type) -> Iterator[Handler]:
@@ -104,19 +105,38 @@ def _checks(described: Route) -> Iterator[Check]:
         yield refuse_idempotency_key
 
 
-def _options_handlers(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+def _cross_origin_methods(routes: Sequence[Route]) -> Mapping[str, Collection[str]]:
+    """Returns the methods of each path that pages of other origins may call."""
+    methods: defaultdict[str, set[str]] = defaultdict(set)
+    for described in routes:
+        if described.access.takes_user_token:
+            methods[described.path].add(described.method.upper())
+    return methods
+
+
+def _options_handlers(
+    handlers: Sequence[HTTPRouteHandler], cross_origin: Mapping[str, Collection[str]], gate: Gate
+) -> list[HTTPRouteHandler]:
     # Litestar's own OPTIONS handler forgets methods of a path with several handlers. It adds none
     # where one is registered already, so these have to come first.
     methods: defaultdict[str, set[str]] = defaultdict(lambda: {"OPTIONS"})
     for handler in handlers:
         for path in handler.paths:
             methods[path] |= handler.http_methods
-    return [_options(path, ", ".join(sorted(allowed))) for path, allowed in methods.items()]
+    return [
+        _options(path, ", ".join(sorted(allowed)), cross_origin.get(path, ()), gate)
+        for path, allowed in methods.items()
+    ]
 
 
-def _options(path: str, allowed: str) -> HTTPRouteHandler:
+def _options(
+    path: str, allowed: str, cross_origin: Collection[str], gate: Gate
+) -> HTTPRouteHandler:
     @route(path, http_method=HttpMethod.OPTIONS)
-    async def options() -> ASGIApp:
-        return RawResponse(200, b"", [(b"allow", allowed.encode())])
+    async def options(request: Request[Any, Any, Any]) -> ASGIApp:
+        headers = [(b"allow", allowed.encode())]
+        if cross_origin:
+            headers += gate.preflight_headers(request.scope, cross_origin)
+        return RawResponse(200, b"", headers)
 
     return options

@@ -21,6 +21,7 @@ from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.problems import RequestRefused
 from notifier.api.http.query import DEFAULT_LIMIT, EventQuery
 from notifier.api.http.raw_response import RawResponse, json_response
+from notifier.api.http.server_sent_events import STREAM, stream_head
 from notifier.api.rules import ApiRules
 from notifier.domain.errors import InvalidNotification
 from notifier.domain.event_cursor import EventCursor, decode_cursor, encode_cursor
@@ -35,7 +36,6 @@ EVENT_FILTERS: Final = ("tenant", "mode", "type", "channel", "priority", "tag", 
 EVENT_PARAMETERS: Final = (*EVENT_FILTERS, "cursor", "from", "limit")
 LOG_PARAMETERS: Final = (*EVENT_FILTERS, "limit")
 LAST_EVENT_ID: Final = "last-event-id"
-STREAM: Final = "text/event-stream"
 TEXT: Final = "text/plain"
 _LINES: Final = (b"content-type", b"text/plain; charset=utf-8")
 _VARY: Final = (b"vary", b"Accept")
@@ -95,7 +95,7 @@ class EventRoutes:
         cursor: EventCursor | datetime | None,
     ) -> ASGIApp:
         if request.method == "HEAD":
-            return RawResponse(200, b"", ((b"content-type", STREAM.encode()), _VARY))
+            return stream_head((_VARY,))
         reader, feed = self._present()
         async with deadline(self._deadline_s):
             if isinstance(cursor, datetime):

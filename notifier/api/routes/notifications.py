@@ -72,7 +72,7 @@ FAILURE_FILTERS: Final = (
     "created_to",
 )
 NOTIFICATION_FILTERS: Final = ("status", "tenant", "mode", *FAILURE_FILTERS)
-LOOKUP_FILTERS: Final = ("tag", "recipient", "reference", "metadata", "q")
+LOOKUP_FILTERS: Final = ("tag", "recipient", "reference", "metadata", "webhook", "q")
 _CONTENT: Final = "content"
 _RECEIPTS: Final = "receipts"
 INCLUDED: Final = (_CONTENT, _RECEIPTS)
@@ -122,7 +122,7 @@ class NotificationRoutes:
         self._rules = rules
         self._splitter = BatchSplitter(rules)
         self._query = ListQuery(
-            *NOTIFICATION_FILTERS, channels=rules.submit_channels, lookups=rules.lookups
+            *NOTIFICATION_FILTERS, channels=rules.listed_channels, lookups=rules.lookups
         )
         self._submits_in_flight = InFlightLimit(rules.max_in_flight)
         self._batches_in_flight = InFlightLimit(rules.max_batches_in_flight)

@@ -33,7 +33,7 @@ class Route:
     id: str
     access: Access
     tag: str = ""
-    method: Literal["get", "post", "put", "delete"]
+    method: Literal["get", "post", "put", "patch", "delete"]
     path: str
     handler: Handler
     summary: str

@@ -16,6 +16,7 @@ from notifier.api.auth.access import (
     PUBLIC,
     deployment,
     live,
+    or_user,
     tenant,
 )
 from notifier.api.auth.documents import (
@@ -34,6 +35,13 @@ from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceR
 from notifier.api.events.documents import EventPage
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.query import AUDIT_FILTERS, PAGING_PARAMETERS
+from notifier.api.inbox.documents import (
+    InboxPage,
+    InboxReadRequest,
+    InboxToken,
+    InboxTokenRequest,
+    InboxUnread,
+)
 from notifier.api.requests import (
     Batch,
     NoteRequest,
@@ -75,6 +83,7 @@ from notifier.api.routes.events import (
 from notifier.api.routes.explanation import EXPLANATION, ExplanationRoutes
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
+from notifier.api.routes.inbox import INBOX_OF_USER, INBOX_PARAMETERS, InboxRoutes
 from notifier.api.routes.keys import KEYS, KeyRoutes
 from notifier.api.routes.notifications import (
     FAILURE_FILTERS,
@@ -102,6 +111,7 @@ from notifier.api.routes.suppressions import (
 from notifier.api.routes.templates import TEMPLATES, TemplateRoutes
 from notifier.api.routes.tenants import TENANTS, TenantRoutes
 from notifier.api.routes.unsubscribe import UNSUBSCRIBE, UnsubscribeRoutes
+from notifier.api.routes.webhooks import WEBHOOKS, WebhookRoutes
 from notifier.api.routes.workers import WorkerRoutes
 from notifier.api.schedules.documents import Schedule, SchedulePage, ScheduleRequest
 from notifier.api.stats.documents import StatsPage
@@ -117,6 +127,14 @@ from notifier.api.templating.documents import (
     Template,
     TemplatePage,
     TemplateParts,
+)
+from notifier.api.webhooks.documents import (
+    RotateRequest,
+    Webhook,
+    WebhookChangeRequest,
+    WebhookPage,
+    WebhookRequest,
+    WebhookWithSecret,
 )
 from notifier.domain.keys import KeyScope
 
@@ -163,6 +181,7 @@ _SCHEDULE_EXAMPLE: Final = {
     },
     "note": "the stand-up of sales",
 }
+WEBHOOK: Final = f"{WEBHOOKS}/{{webhook:str}}"
 _PLAIN_PROBLEMS: Final = (ProblemType.INVALID_FIELD, ProblemType.STORE_UNAVAILABLE)
 
 
@@ -588,6 +607,115 @@ ROUTES: Final = (
         problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
     ),
     Route(
+        id="listWebhooks",
+        access=tenant(READ),
+        tag="webhooks",
+        method="get",
+        path=WEBHOOKS,
+        handler=WebhookRoutes.read_all,
+        summary="All webhooks, the oldest first: those of the deployment if none is named.",
+        response=WebhookPage,
+        parameters=("tenant", *PAGING_PARAMETERS),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="createWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="post",
+        path=WEBHOOKS,
+        handler=WebhookRoutes.create,
+        summary=(
+            "Have a URL called with events that happen from now on. The answer has the secret that "
+            "verifies the signatures, this once."
+        ),
+        status=201,
+        body=WebhookRequest,
+        example={"url": "https://shop.example.com/hooks", "events": ["notification.*"]},
+        response=WebhookWithSecret,
+        parameters=("tenant",),
+        problems=(
+            *_BODY_PROBLEMS,
+            ProblemType.NOT_FOUND,
+            ProblemType.IN_USE,
+            ProblemType.FEATURE_UNAVAILABLE,
+        ),
+    ),
+    Route(
+        id="getWebhook",
+        access=tenant(READ),
+        tag="webhooks",
+        method="get",
+        path=WEBHOOK,
+        handler=WebhookRoutes.read,
+        summary="One webhook, without its secret.",
+        response=Webhook,
+        parameters=("webhook", "tenant"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="changeWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="patch",
+        path=WEBHOOK,
+        handler=WebhookRoutes.change,
+        summary=(
+            "Change a webhook, disable it or enable it again. Another URL counts for calls that "
+            "wait, too. Events of the time in which it is disabled are not sent later."
+        ),
+        body=WebhookChangeRequest,
+        example={"status": "enabled"},
+        response=Webhook,
+        parameters=("webhook", "tenant"),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="deleteWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="delete",
+        path=WEBHOOK,
+        handler=WebhookRoutes.delete,
+        summary="Delete a webhook. Its calls that wait fail.",
+        status=204,
+        parameters=("webhook", "tenant"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="rotateWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="post",
+        path=f"{WEBHOOK}/rotate",
+        handler=WebhookRoutes.rotate,
+        summary="Replace the secret of a webhook. For a while both sign each call.",
+        body=RotateRequest,
+        is_body_optional=True,
+        example={"overlap_s": 86_400},
+        response=WebhookWithSecret,
+        parameters=("webhook", "tenant"),
+        problems=(*_BODY_PROBLEMS, ProblemType.NOT_FOUND),
+    ),
+    Route(
+        id="testWebhook",
+        access=tenant(OPERATE),
+        tag="webhooks",
+        method="post",
+        path=f"{WEBHOOK}/test",
+        handler=WebhookRoutes.test,
+        summary="Call a webhook with an event of the type webhook.test.",
+        status=202,
+        response=Accepted,
+        parameters=("webhook", "tenant"),
+        problems=(
+            *_PLAIN_PROBLEMS,
+            ProblemType.NOT_FOUND,
+            ProblemType.OVERLOADED,
+            ProblemType.FEATURE_UNAVAILABLE,
+        ),
+    ),
+    Route(
         id="listQueues",
         access=deployment(READ),
         tag="deployment",
@@ -960,6 +1088,65 @@ ROUTES: Final = (
             ProblemType.OVERLOADED,
             ProblemType.STORE_UNAVAILABLE,
         ),
+    ),
+    Route(
+        id="listInbox",
+        access=or_user(tenant(READ)),
+        tag="inbox",
+        method="get",
+        path=INBOX_OF_USER,
+        handler=InboxRoutes.read_page,
+        summary="The inbox of a user, newest first, and how much of it is unread.",
+        response=InboxPage,
+        parameters=INBOX_PARAMETERS,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="readInbox",
+        access=or_user(tenant(SUBMIT)),
+        tag="inbox",
+        method="post",
+        path=f"{INBOX_OF_USER}/read",
+        handler=InboxRoutes.mark_read,
+        is_repeatable=True,
+        summary="Mark entries as read. An entry keeps the instant at which it was read first.",
+        body=InboxReadRequest,
+        example={"until_at": "2026-12-01T12:00:00Z"},
+        response=InboxUnread,
+        parameters=("user", "tenant"),
+        problems=_BODY_PROBLEMS,
+    ),
+    Route(
+        id="streamInbox",
+        access=or_user(tenant(READ), in_query=True),
+        tag="inbox",
+        method="get",
+        path=f"{INBOX_OF_USER}/events",
+        handler=InboxRoutes.stream,
+        summary=(
+            "What happens in an inbox from now on, as server-sent events: `inbox.added` with "
+            "`item` and `unread`, `inbox.read` with `ids` and `unread`. After a lost connection "
+            "read the inbox once more."
+        ),
+        parameters=("user", "tenant", "token"),
+        problems=(*_PLAIN_PROBLEMS, ProblemType.OVERLOADED),
+    ),
+    Route(
+        id="createInboxToken",
+        access=tenant(SUBMIT),
+        tag="inbox",
+        method="post",
+        path=f"{INBOX_OF_USER}/token",
+        handler=InboxRoutes.create_token,
+        is_repeatable=True,
+        summary="Make a token with which a page reads and marks the inbox of its user.",
+        status=201,
+        body=InboxTokenRequest,
+        is_body_optional=True,
+        example={"ttl_s": 3600},
+        response=InboxToken,
+        parameters=("user", "tenant"),
+        problems=_BODY_PROBLEMS,
     ),
     Route(
         id="live",

@@ -9,6 +9,7 @@ from typing import Any, Final
 import phonenumbers
 
 from notifier.api.rules import AddressKind
+from notifier.domain.inbox import MAX_USER_LENGTH
 
 _ATOM_CHARACTER: Final = r"[^\s\"(),.:;<>@\[\\\]\u0000-\u001f\u007f]"
 _ADDRESS: Final = (
@@ -22,6 +23,8 @@ _NAMED_EMAIL: Final = (
     rf"<[A-Za-z0-9]{{1,20}}([.+_-][A-Za-z0-9]{{1,20}})?@({_LABEL}\.){{1,3}}[a-z]{{2,20}}>$"
 )
 """Narrower than what is accepted: `format` cannot exclude wrong domains here."""
+USER_PATTERN: Final = rf"^[A-Za-z0-9_~@:/-][\u0021-\u007e]{{0,{MAX_USER_LENGTH - 1}}}$"
+"""Narrower than what is accepted: other scripts have printable characters, too."""
 _MAX_EMAIL_LENGTH: Final = 254
 _MAX_PHONE_DIGITS: Final = 15
 """Of a number in E.164 form, with its country calling code."""
@@ -38,6 +41,8 @@ def recipient_schema(kind: AddressKind) -> dict[str, Any]:
             return {"pattern": _phone_pattern()}
         case AddressKind.TOKEN:
             return {"pattern": r"^[\u0021-\u007e]{1,4096}$"}
+        case AddressKind.USER:
+            return {"pattern": USER_PATTERN}
 
 
 @cache

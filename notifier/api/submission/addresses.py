@@ -12,6 +12,7 @@ from email_validator import EmailNotValidError, validate_email
 from notifier.api.rules import AddressKind
 from notifier.domain.domain_names import InvalidDomain, ascii_domain
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.inbox import USER_EXPECTED, is_user_id
 
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL: Final = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -72,6 +73,10 @@ def _checked_phone(text: str) -> str | None:
     return text if is_possible else None
 
 
+def _checked_user(text: str) -> str | None:
+    return text if is_user_id(text) else None
+
+
 def _checked_token(text: str) -> str | None:
     return text if _TOKEN.fullmatch(text) else None
 
@@ -80,4 +85,5 @@ _ADDRESS_RULES: Final[Mapping[AddressKind, tuple[Callable[[str], str | None], st
     AddressKind.EMAIL: (_checked_email, "an email address such as ada@example.com"),
     AddressKind.PHONE: (_checked_phone, "a phone number in E.164 form such as +15005550006"),
     AddressKind.TOKEN: (_checked_token, "a device token of 1 to 4096 printable ASCII characters"),
+    AddressKind.USER: (_checked_user, USER_EXPECTED),
 }

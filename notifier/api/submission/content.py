@@ -20,6 +20,7 @@ from notifier.api.rules import AddressKind
 from notifier.api.submission.email_schemas import ONLY_MIME, head_schemas
 from notifier.domain.blobs import BLOB_ID_EXPECTED, MIME, is_blob_id
 from notifier.domain.errors import InvalidNotification
+from notifier.domain.inbox import MAX_ENTRY_BYTES
 from notifier.domain.one_line import CONTROL_CHARACTER, ONE_LINE_EXPECTED
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -29,6 +30,7 @@ _REQUIRED_PARTS: Final = {
     AddressKind.EMAIL: ("subject",),
     AddressKind.PHONE: ("body",),
     AddressKind.TOKEN: ("subject", "body", "data"),
+    AddressKind.USER: ("body",),
 }
 """One of these must be given, and not be empty."""
 
@@ -45,6 +47,15 @@ def check_content(kind: AddressKind, content: Content) -> None:
         raise InvalidNotification(field, f"a non-empty {' or '.join(names)}")
     if content.subject and CONTROL_CHARACTER.search(content.subject):
         raise InvalidNotification("content.subject", ONE_LINE_EXPECTED)
+    if kind is AddressKind.USER:
+        _check_entry_size(content)
+
+
+def _check_entry_size(content: Content) -> None:
+    texts = (text.encode() for text in (content.subject, content.body) if text)
+    if sum(map(len, texts)) + len(bytes(content.data)) > MAX_ENTRY_BYTES:
+        expected = f"subject, body and data of at most {MAX_ENTRY_BYTES:,} bytes together"
+        raise InvalidNotification("content", expected)
 
 
 def _check_only_mime(content: Content, mime: str) -> None:

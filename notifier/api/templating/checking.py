@@ -38,11 +38,13 @@ _PARTS: Final[Mapping[AddressKind, tuple[str, ...]]] = {
     AddressKind.EMAIL: ("subject", "body", "html", "mjml"),
     AddressKind.PHONE: ("body",),
     AddressKind.TOKEN: ("subject", "body", "data"),
+    AddressKind.USER: ("subject", "body", "data"),
 }
 _NEEDED: Final[Mapping[AddressKind, tuple[tuple[str, ...], ...]]] = {
     AddressKind.EMAIL: (("subject",), ("body", "html", "mjml")),
     AddressKind.PHONE: (("body",),),
     AddressKind.TOKEN: (("subject", "body", "data"),),
+    AddressKind.USER: (("body",),),
 }
 """Of each group one part is needed."""
 

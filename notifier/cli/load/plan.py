@@ -56,7 +56,7 @@ def recipient(address: str, fate: str, count: int) -> str:
     match address:
         case "phone":
             return f"+150055500{count % 10}{DIGITS[fate]}"
-        case "token":
+        case "token" | "user":
             return f"fate-{fate}-{count:032x}"
         case _:
             return f"{fate}+{count}@example.com"

@@ -1,5 +1,5 @@
 -- Removes a tenant that has no keys that hold, no schedules, no notifications that wait or are being
--- sent, and no operations that run, with its expired keys, its quiet hours and its pause.
+-- sent, and no operations that run, with its expired keys, its webhooks, its quiet hours and its pause.
 -- Parameters: $1 name.
 -- Returns: one row if there is such a tenant: its `note`, and whether it `has_keys`, `has_schedules` or
 -- is `busy`. It was removed if none is true.
@@ -27,6 +27,8 @@ WITH found AS (
                   FROM gone CROSS JOIN (VALUES ('live'), ('test')) AS m (mode))
 ), quiet AS (
     DELETE FROM quiet_hours WHERE tenant IN (SELECT name FROM gone)
+), unhooked AS (
+    DELETE FROM webhooks WHERE tenant IN (SELECT name FROM gone)
 ), resumed AS (
     DELETE FROM holds WHERE kind = 'tenant' AND name IN (SELECT name FROM gone)
 )

@@ -1,8 +1,8 @@
 -- Removes what is left of deleted tenants of which no notification is stored any more: templates,
--- suppressions, roll-ups, and schedules, which only a process of an earlier version leaves. A tenant of which
--- nothing is left is forgotten, so that its name is free.
--- Parameters: $1 the oldest day that is kept, $2 how many templates, suppressions, schedules, and
--- roll-ups, are removed at most.
+-- suppressions, entries of inboxes, roll-ups, and schedules, which only a process of an earlier version
+-- leaves. A tenant of which nothing is left is forgotten, so that its name is free.
+-- Parameters: $1 the oldest day that is kept, $2 how many templates, suppressions, schedules, roll-ups
+-- and entries, are removed at most.
 -- Returns: one row per forgotten tenant.
 -- Repeating it continues with the next ones.
 WITH old AS MATERIALIZED (
@@ -16,12 +16,18 @@ WITH old AS MATERIALIZED (
 ), gone_suppressions AS (
     DELETE FROM suppressions WHERE id IN (
         SELECT s.id FROM old JOIN suppressions s ON s.tenant = old.name LIMIT $2)
+), gone_webhooks AS (
+    DELETE FROM webhooks WHERE id IN (
+        SELECT w.id FROM old JOIN webhooks w ON w.tenant = old.name LIMIT $2)
 ), gone_schedules AS (
     DELETE FROM schedules WHERE id IN (
         SELECT s.id FROM old JOIN schedules s ON s.tenant = old.name LIMIT $2)
 ), gone_stats AS (
     DELETE FROM stats WHERE ctid = ANY (ARRAY(
         SELECT s.ctid FROM old JOIN stats s ON s.tenant = old.name LIMIT $2))
+), gone_entries AS (
+    DELETE FROM inbox_entries WHERE id IN (
+        SELECT e.id FROM old JOIN inbox_entries e ON e.tenant = old.name LIMIT $2)
 )
 DELETE FROM deleted_tenants d USING old
 WHERE d.name = old.name
@@ -29,6 +35,8 @@ WHERE d.name = old.name
   AND NOT EXISTS (SELECT FROM templates WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM suppressions WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM schedules WHERE tenant = d.name)
+  AND NOT EXISTS (SELECT FROM webhooks WHERE tenant = d.name)
+  AND NOT EXISTS (SELECT FROM inbox_entries WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM blobs WHERE tenant = d.name)
   AND NOT EXISTS (SELECT FROM stats WHERE tenant = d.name)
 RETURNING d.name

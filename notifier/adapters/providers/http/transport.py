@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 import pycurl
 
@@ -42,6 +43,14 @@ _SUPPRESS_CONNECT_HEADERS: Final = 265
 _CA_CACHE_TIMEOUT: Final = 321
 E_SSL_CLIENTCERT: Final = 98
 """The server requires a client certificate."""
+
+
+class AddressGuard(Protocol):
+    """Says to which addresses a client may connect."""
+
+    def allows(self, address: str) -> bool:
+        """Whether the client may connect to an IP address."""
+        ...
 
 
 class Step(StrEnum):
@@ -77,7 +86,7 @@ class Failure:
     """A request without an answer: libcurl's error code and text.
 
     `proxy_status` is what a proxy answered to CONNECT, 0 if there was none. `is_reused` means that
-    the request used, or was to use, a kept connection.
+    the request used, or was to use, a kept connection. `is_refused`: the guard refused an address.
     """
 
     step: Step
@@ -85,14 +94,22 @@ class Failure:
     text: str
     proxy_status: int = 0
     is_reused: bool = False
+    is_refused: bool = False
 
 
 class HttpClient:
-    """Sends requests of one provider over kept connections, `max_connections` at a time."""
+    """Sends requests of one provider over kept connections, `max_connections` at a time.
 
-    def __init__(self, name: str, settings: HttpSettings) -> None:
+    With a guard it is asked about each address right before a connection to it is opened, so that
+    the address that was checked is the one that is called, whatever a name server says later.
+    """
+
+    def __init__(
+        self, name: str, settings: HttpSettings, guard: AddressGuard | None = None
+    ) -> None:
         self._name = name
         self._settings = settings
+        self._guard = guard
         self._multi = pycurl.AsyncCurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, settings.max_connections)
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
@@ -127,7 +144,7 @@ class HttpClient:
 
     async def connect(self, url: str, timeout_s: float) -> Failure | None:
         """Open a connection to the server of a URL, over the proxy and TLS, and send nothing."""
-        exchange = _Exchange(self._settings, self._sockets)
+        exchange = self._new_exchange()
         exchange.curl.setopt(pycurl.CONNECT_ONLY, 1)
         exchange.prepare(url, {}, None, timeout_s, self._idle_s, is_fresh=True)
         try:
@@ -161,7 +178,7 @@ class HttpClient:
         *,
         is_fresh: bool,
     ) -> Answer | Failure:
-        exchange = self._idle.pop() if self._idle else _Exchange(self._settings, self._sockets)
+        exchange = self._idle.pop() if self._idle else self._new_exchange()
         exchange.prepare(url, headers, body, timeout_s, self._idle_s, is_fresh=is_fresh)
         try:
             await self._multi.perform(exchange.curl)
@@ -177,6 +194,9 @@ class HttpClient:
             self._learn_idle_time(result.head)
         return result
 
+    def _new_exchange(self) -> _Exchange:
+        return _Exchange(self._settings, self._sockets, self._guard)
+
     def _learn_idle_time(self, head: bytes) -> None:
         """Keep connections for less time than the server says it does."""
         if found := _KEEP_ALIVE.search(head):
@@ -186,9 +206,13 @@ class HttpClient:
 class _Exchange:
     """A handle of libcurl, used for one request after another."""
 
-    def __init__(self, settings: HttpSettings, sockets: ClosedSockets) -> None:
+    def __init__(
+        self, settings: HttpSettings, sockets: ClosedSockets, guard: AddressGuard | None
+    ) -> None:
         self.curl = pycurl.Curl()
         self._sockets = sockets
+        self._guard = guard
+        self._is_refused = False
         self._method = settings.method
         self._requests = 0
         self._may_repeat = False
@@ -198,6 +222,8 @@ class _Exchange:
         for option, value in _options(settings):
             self.curl.setopt(option, value)
         self.curl.setopt(pycurl.SOCKOPTFUNCTION, self._socket_created)
+        if guard is not None:
+            self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
         self.curl.setopt(pycurl.PREREQFUNCTION, self._before_request)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._head.append)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._read)
@@ -218,6 +244,7 @@ class _Exchange:
         """Set what differs between requests."""
         curl = self.curl
         self._requests, self._may_repeat, self._found_closed = 0, False, False
+        self._is_refused = False
         self._head.clear()
         self._body = bytearray()
         curl.setopt(pycurl.URL, url)
@@ -248,6 +275,7 @@ class _Exchange:
                 or self._requests > 1
                 or not self.curl.getinfo(pycurl.NUM_CONNECTS)
             ),
+            is_refused=self._is_refused,
         )
 
     def _step(self, body_size: int) -> Step:
@@ -258,6 +286,17 @@ class _Exchange:
         if not written or self._may_repeat:  # the server has not read what it refused
             return Step.WRITE
         return Step.PART if written <= body_size else Step.WHOLE
+
+    def _open_socket(
+        self, _purpose: int, address: tuple[int, int, int, tuple[str, int]]
+    ) -> socket.socket | int:
+        """Open a socket to an address, if the guard allows it. libcurl then tries the next one."""
+        family, kind, protocol, (host, *_) = address
+        if self._guard is not None and not self._guard.allows(host):
+            self._is_refused = True
+            refused: int = pycurl.SOCKET_BAD
+            return refused
+        return socket.socket(family, kind, protocol)
 
     def _socket_created(self, fd: int, _purpose: int) -> int:
         self._sockets.add(fd)
@@ -290,9 +329,11 @@ class _Exchange:
 
 
 @asynccontextmanager
-async def open_client(name: str, settings: HttpSettings) -> AsyncIterator[HttpClient]:
+async def open_client(
+    name: str, settings: HttpSettings, guard: AddressGuard | None = None
+) -> AsyncIterator[HttpClient]:
     """A client; it connects at the first request."""
-    client = HttpClient(name, settings)
+    client = HttpClient(name, settings, guard)
     try:
         yield client
     finally:

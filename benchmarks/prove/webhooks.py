@@ -1,0 +1,121 @@
+"""Webhooks that hang, fail or are gone beside others that answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from harness.client import submit_body, until
+from harness.figure import Figure
+from harness.judge import first_calls, percentile, waits
+from harness.run import Run
+from harness.stack import Stack
+from harness.webhook_receiver import HANG, Receiver, open_receiver
+
+GOOD = tuple(f"good{number}" for number in range(9))
+BAD: dict[str, int | str] = {
+    **{f"hang{number}": HANG for number in range(5)},
+    **{f"fail{number}": 500 for number in range(5)},
+    "gone": 410,
+}
+EVENTS = 2000
+"""Notifications that are sent: each is a call of every webhook."""
+CALL_S = 0.02
+CODES = 200
+CODE_INTERVAL_S = 0.1
+SLOWER = 1.25
+CODE_ADDS_MS = 20.0
+DELIVERED_S = 600.0
+
+
+async def webhooks(stack: Stack) -> Sequence[Figure]:
+    """2,000 events to 20 webhooks, of which 5 hang, 5 answer 500 and 1 answers 410.
+
+    Before, the same events go to the other 9 alone. Meanwhile login codes are submitted, 10 a
+    second; a wait is counted from before the request until the sandbox has the message.
+    """
+    alone = await _measure(stack, {})
+    beside = await _measure(stack, BAD)
+    return [
+        Figure(name="calls of 9 webhooks alone", value=alone["per_s"], unit="/s"),
+        Figure(name="... beside 11 that fail", value=beside["per_s"], unit="/s"),
+        Figure(
+            name="... against alone",
+            value=beside["per_s"] / alone["per_s"],
+            unit="x",
+            low=1 / SLOWER,
+        ),
+        Figure(name="calls missed", value=alone["missed"] + beside["missed"], high=0),
+        Figure(name="calls stored twice", value=alone["twice"] + beside["twice"], high=0),
+        Figure(name="most calls at once to a webhook", value=beside["at_once"], high=4),
+        Figure(name="login codes alone: p99", value=alone["code_ms"], unit="ms"),
+        Figure(name="... beside 11 that fail", value=beside["code_ms"], unit="ms"),
+        Figure(
+            name="... adds",
+            value=beside["code_ms"] - alone["code_ms"],
+            unit="ms",
+            high=CODE_ADDS_MS,
+        ),
+        Figure(name="submits refused", value=beside["refused"], high=0),
+    ]
+
+
+async def _measure(stack: Stack, bad: dict[str, int | str]) -> dict[str, float]:
+    settings: dict[str, Any] = {
+        "webhooks__allow_http": True,
+        "webhooks__allow_private": '["127.0.0.0/8"]',
+    }
+    async with open_receiver() as receiver, stack.running(**settings) as run:
+        receiver.answers.update(bad)
+        receiver.delay_s = CALL_S
+        names = [*GOOD, *bad]
+        random.Random(1).shuffle(names)
+        for name in names:
+            body = {"url": f"{receiver.url}/{name}", "events": ["notification.sent"]}
+            await run.client.call("POST", "webhooks", json=body)
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            codes = group.create_task(_codes(run))
+            ids = await run.client.submit([submit_body("push.low") for _ in range(EVENTS)])
+            for name in GOOD:
+                await until(
+                    partial(_received, receiver, name),
+                    lambda count: count >= EVENTS,
+                    timeout_s=DELIVERED_S,
+                )
+        took_s = time.monotonic() - began
+        asked = codes.result()
+        wanted = len(ids) + len(asked)
+        for name in GOOD:
+            await until(partial(_received, receiver, name), lambda count: count >= wanted)
+        called = first_calls(await run.client.log())
+        twice = await run.number(
+            "SELECT count(*) - count(DISTINCT (recipient, content)) FROM notifications"
+            " WHERE queue = 'webhook.medium'"
+        )
+        return {
+            "per_s": len(GOOD) * EVENTS / took_s,
+            "missed": sum(wanted - len(set(receiver.ids(name))) for name in GOOD),
+            "twice": twice,
+            "at_once": max(receiver.most_running.values()),
+            "code_ms": percentile(waits(asked, called), 0.99),
+            "refused": CODES - len(asked),
+        }
+
+
+async def _codes(run: Run) -> dict[str, float]:
+    """Submit login codes; return when each was asked for."""
+    asked: dict[str, float] = {}
+    for _ in range(CODES):
+        at = time.time()
+        asked[await run.client.submit_one(submit_body("sms.high"))] = at
+        await asyncio.sleep(CODE_INTERVAL_S)
+    return asked
+
+
+async def _received(receiver: Receiver, name: str) -> int:
+    return len(set(receiver.ids(name)))

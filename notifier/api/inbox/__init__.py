@@ -1,0 +1,1 @@
+"""Inboxes as their users read them: documents and streams."""

@@ -1,0 +1,1 @@
+"""Webhooks over HTTP: their documents, and the checks of what is asked."""
