@@ -15,7 +15,7 @@ from msgspec import Meta
 from notifier.domain.fallbacks import MIN_AFTER_S
 from notifier.domain.mail_files import MAX_FILENAME_LENGTH, MAX_FILES
 from notifier.domain.mail_headers import MAX_HEADERS
-from notifier.domain.notification import Priority
+from notifier.domain.notification import Priority, Unless
 from notifier.domain.operations import OperationKind
 from notifier.domain.suppressions import TOPIC
 from notifier.domain.templates import (
@@ -161,7 +161,7 @@ class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Fallback(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One more notification, if this one is not sent in time or cannot be sent.
+    """One more notification, if this one is not sent, or not delivered, in time.
 
     It has a content or a template. All that is not said here is as in this one.
     """
@@ -193,6 +193,15 @@ class Fallback(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Annotated[str, Meta(extra_json_schema={"pattern": f"^{LOCALE}$"})] | None,
         Meta(description="If absent, with a template, that of this one."),
     ] = None
+    unless: Annotated[
+        Unless,
+        Meta(
+            description=(
+                "What makes it needless: that this one is `sent`, or that a receipt says it was "
+                "`delivered`, for channels whose provider sends receipts."
+            )
+        ),
+    ] = Unless.SENT
 
 
 class Submit(msgspec.Struct, forbid_unknown_fields=True):

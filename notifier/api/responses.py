@@ -29,6 +29,7 @@ from notifier.domain.notification import (
     ReceiptView,
     ResultView,
     Status,
+    Unless,
     WorkerId,
 )
 from notifier.domain.operations import OperationKind, OperationStatus
@@ -213,8 +214,10 @@ class FallbackState(msgspec.Struct, kw_only=True):
     after_s: float
     channel: str
     at: Annotated[
-        Instant, Meta(description="When it is submitted, unless the notification is sent.")
+        Instant,
+        Meta(description="When it is submitted, unless the notification is what `unless` says."),
     ]
+    unless: Annotated[str, Meta(description="sent or delivered.")] = Unless.SENT
     notification: NotificationId | None
 
     @classmethod
@@ -224,6 +227,7 @@ class FallbackState(msgspec.Struct, kw_only=True):
             after_s=view.after_s,
             channel=view.channel,
             at=view.at,
+            unless=view.unless,
             notification=view.notification,
         )
 

@@ -26,9 +26,10 @@ class AddressKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelRules:
-    """The rules of submits on one channel."""
+    """The rules of submits on one channel. `has_receipts`: its provider sends some."""
 
     address: AddressKind
+    has_receipts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

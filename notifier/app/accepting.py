@@ -368,9 +368,12 @@ def matching_rules(settings: Settings) -> MatchingRules:
 
 def api_rules(settings: Settings) -> ApiRules:
     """Returns the rules that the API checks requests against."""
+    with_receipts = receipt_providers(settings)
     return ApiRules(
         channels={
-            name: ChannelRules(address=AddressKind(channel.address))
+            name: ChannelRules(
+                address=AddressKind(channel.address), has_receipts=channel.provider in with_receipts
+            )
             for name, channel in settings.channels.items()
         },
         providers=sorted({channel.provider for channel in settings.channels.values()}),

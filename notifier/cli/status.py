@@ -142,7 +142,8 @@ def _print_notification(notification: Notification) -> None:
     }
     if fallback := notification.fallback:
         became = fallback.notification or "not submitted"
-        fields["fallback"] = f"{fallback.channel} at {fallback.at.isoformat()}: {became}"
+        when = f"at {fallback.at.isoformat()} unless {fallback.unless}"
+        fields["fallback"] = f"{fallback.channel} {when}: {became}"
     if notification.fallback_of is not None:
         fields["fallback of"] = str(notification.fallback_of)
     if notification.content is not msgspec.UNSET:

@@ -1,4 +1,4 @@
-"""Fallbacks: one more notification, if the first one is not sent in time or cannot be sent."""
+"""Fallbacks: one more notification, if the first one is not sent, or not delivered, in time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, assert_never
 
 from notifier.domain.credentials import Mode
 from notifier.domain.idempotency import IdempotencyKey, digest, key_digest
-from notifier.domain.notification import EndReason, NotificationId, Status
+from notifier.domain.notification import EndReason, NotificationId, Status, Unless
 from notifier.domain.schedules import KEY_KEPT
 from notifier.domain.tenants import TenantId
 
@@ -50,9 +50,9 @@ class DueFallback:
 
     `id` is the first notification, with its `status`, None if it is not stored any more, and the
     `reason` of its result. `since` is when that was due first, `at` when the fallback is submitted
-    unless it is sent. `begun_at` is when a process began to submit it and left no result, None if
-    none did. `held_until` identifies this hold. All instants are of Postgres's clock, which showed
-    `now`.
+    unless it is sent, or delivered. `begun_at` is when a process began to submit it and left no
+    result, None if none did. `held_until` identifies this hold. All instants are of Postgres's
+    clock, which showed `now`.
     """
 
     id: NotificationId
@@ -61,6 +61,7 @@ class DueFallback:
     tenant: TenantId
     mode: Mode
     submit: bytes
+    unless: Unless
     since: datetime
     at: datetime
     begun_at: datetime | None
@@ -70,7 +71,7 @@ class DueFallback:
     @property
     def decision(self) -> Decision:
         """What to do about it now."""
-        return decide(self.status, self.reason, is_due=self.now >= self.at)
+        return decide(self.status, self.reason, self.unless, is_due=self.now >= self.at)
 
     @property
     def next_look_at(self) -> datetime:
@@ -94,21 +95,30 @@ class DueFallback:
         return self.begun_at is not None and self.now - self.begun_at > KEY_KEPT
 
 
-def decide(status: Status | None, reason: str | None, *, is_due: bool) -> Decision:
+def decide(status: Status | None, reason: str | None, unless: Unless, *, is_due: bool) -> Decision:
     """Say whether the fallback of a notification with this status is needed.
 
-    `reason` is that of its result, `is_due` whether the time for it to be sent is over. One that
-    cannot be sent any more needs its fallback at once, one that a person ended needs none. This is
-    the only place that knows which statuses count as success.
+    `reason` is that of its result, `is_due` whether the time for what makes the fallback needless
+    is over. A notification that cannot be sent any more needs its fallback at once, one that a
+    person ended needs none. This is the only place that knows which statuses count as success.
     """
     match status:
-        case None | Status.SENT | Status.DELIVERED | Status.CANCELLED:
+        case None | Status.DELIVERED | Status.CANCELLED:
+            return Decision.DROP
+        case Status.SENT if unless is Unless.SENT:
             return Decision.DROP
         case Status.SUPPRESSED if reason in _WISHES:
             return Decision.DROP
         case Status.FAILED | Status.EXPIRED | Status.SUPPRESSED | Status.UNDELIVERED:
             return Decision.SUBMIT
-        case Status.SCHEDULED | Status.QUEUED | Status.SENDING | Status.RETRYING | Status.LOST:
+        case (
+            Status.SCHEDULED
+            | Status.QUEUED
+            | Status.SENDING
+            | Status.RETRYING
+            | Status.LOST
+            | Status.SENT
+        ):
             return Decision.SUBMIT if is_due else Decision.WAIT
         case _:
             assert_never(status)

@@ -131,18 +131,27 @@ class QueueKey(msgspec.Struct, frozen=True, order=True, cache_hash=True):
         return QueueKey(Channel(channel), Priority(priority))
 
 
+class Unless(StrEnum):
+    """What makes a fallback needless: a provider's acceptance, or a receipt of the delivery."""
+
+    SENT = "sent"
+    DELIVERED = "delivered"
+
+
 class NewFallback(msgspec.Struct, frozen=True):
     """The fallback of a submit.
 
     `after` counts from `send_at`, or from the acceptance. `channel` is the one that was asked for,
     also by a test key. `submit` is the JSON document of the second notification's submit, without a
-    tenant, and `needs` names its fields. See domain/fallbacks.py.
+    tenant, and `needs` names its fields, and those of the fallback that a process must know. See
+    domain/fallbacks.py.
     """
 
     after: timedelta
     channel: str
     submit: bytes
     needs: Collection[str]
+    unless: Unless = Unless.SENT
 
 
 class NewNotification(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,13 +286,14 @@ class ResultView:
 class FallbackView:
     """The fallback of a notification, as readers see it.
 
-    `at` is when it is submitted unless the notification is sent, `notification` what was submitted,
-    None if nothing was.
+    `at` is when it is submitted unless the notification is sent or delivered, as `unless` says;
+    `notification` is what was submitted, None if nothing was.
     """
 
     after_s: float
     channel: str
     at: datetime
+    unless: Unless
     notification: NotificationId | None
 
 

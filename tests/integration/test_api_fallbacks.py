@@ -129,6 +129,9 @@ async def test_a_submit_without_fallback_stores_none(
         (body(fallback_body(variables={"a": 1})), ["fallback.variables"]),
         (body(fallback_body(locale="de")), ["fallback.locale"]),
         (body(fallback_body(priority="high")), ["fallback.priority"]),
+        (body(fallback_body(unless="read")), ["fallback.unless"]),
+        (body(fallback_body(unless="delivered")), ["fallback.unless"]),
+        (body(fallback_body(unless="delivered"), channel="fax"), ["channel"]),
         (body(fallback_body(fallback=fallback_body())), ["fallback.fallback"]),
         (
             body(fallback_body(channel="email", recipient="a@example.com", content={"body": "b"})),

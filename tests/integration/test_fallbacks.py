@@ -18,6 +18,7 @@ from notifier.adapters.postgres.connection import ConnectionSettings, open_conne
 from notifier.adapters.postgres.fallbacks import SESSION_SETTINGS
 from notifier.adapters.postgres.statements import statement
 from notifier.api.submission.idempotency import RequestKeys
+from notifier.api.submission.stored_fields import KNOWN_FIELDS
 from notifier.delivery.fallback_runner import HOLD_S, RETRY
 from notifier.domain.credentials import Mode
 from notifier.domain.fallbacks import FIRST_LOOK
@@ -42,6 +43,7 @@ from tests.schedule_processes import RULES, Cut
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from notifier.api.rules import ApiRules
     from notifier.domain.notification import NewNotification
     from tests.live_rows import Connection
 
@@ -96,6 +98,51 @@ async def test_what_is_sent_in_time_needs_no_fallback(world: World) -> None:
         shown = (await world.view(item.id)).fallback
         assert shown is not None
         assert (shown.after_s, shown.channel, shown.notification) == (600, "sms", None)
+
+
+def with_receipts() -> ApiRules:
+    """Rules of channels whose providers send receipts."""
+    channels = {name: replace(of, has_receipts=True) for name, of in RULES.channels.items()}
+    return replace(RULES, channels=channels)
+
+
+async def test_what_is_sent_and_not_delivered_in_time_gets_its_fallback(world: World) -> None:
+    body = fallback_body(unless="delivered")
+    async with world.open_process() as api:
+        items = [first_one(body, rules=with_receipts()) for _ in range(3)]
+        silent, delivered, bounced = items
+        for item in items:
+            await api.submit(item)
+            await record(api, item)
+        await world.set_time(LOOK)
+        assert (await api.run(), api.outcomes()) == (3, {})
+        for item, status in ((delivered, "delivered"), (bounced, "undelivered")):
+            await world.connection.execute(
+                "INSERT INTO ends (id, claim, status, queue, tries, first_at, at)"
+                " VALUES ($1, 1, $2, 'email.high', 1, now(), now())",
+                item.id,
+                status,
+            )
+        await world.set_time(3 * LOOK)
+        assert (await api.run(), api.outcomes()) == (3, {"dropped": 1, "submitted": 1})
+        assert await world.second_of(silent) is None
+        await world.set_time(DUE)
+        assert (await api.run(), api.outcomes()) == (1, {"dropped": 1, "submitted": 2})
+        assert [await world.second_of(item) is not None for item in items] == [True, False, True]
+        shown = (await world.view(silent.id)).fallback
+        assert shown is not None
+        assert shown.unless == "delivered"
+
+
+async def test_a_process_that_does_not_know_the_receipts_leaves_their_fallbacks(
+    world: World,
+) -> None:
+    async with world.open_process(known=KNOWN_FIELDS - {"fallback.unless"}) as old:
+        await old.submit(first_one(fallback_body(unless="delivered"), rules=with_receipts()))
+        await world.set_time(DUE)
+        assert (await old.run(), old.outcomes()) == (0, {})
+    async with world.open_process() as new:
+        assert (await new.run(), new.outcomes()) == (1, {"submitted": 1})
 
 
 async def test_what_is_not_sent_in_time_gets_its_fallback_and_goes_on_itself(world: World) -> None:

@@ -25,7 +25,7 @@ from notifier.domain.fallbacks import (
     decide,
 )
 from notifier.domain.idempotency import key_digest
-from notifier.domain.notification import FINAL, EndReason, NotificationId, Status
+from notifier.domain.notification import FINAL, EndReason, NotificationId, Status, Unless
 from notifier.domain.schedules import KEY_KEPT
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.fallbacks import FallbackResult, NotSubmitted
@@ -46,6 +46,7 @@ def a_fallback(**changes: object) -> DueFallback:
         tenant=DEFAULT_TENANT,
         mode=Mode.LIVE,
         submit=b"{}",
+        unless=Unless.SENT,
         since=SINCE,
         at=AT,
         begun_at=None,
@@ -55,24 +56,26 @@ def a_fallback(**changes: object) -> DueFallback:
     return replace(fallback, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("unless", Unless)
 @pytest.mark.parametrize("is_due", [False, True])
-def test_every_status_has_a_decision(is_due: bool) -> None:
+def test_every_status_has_a_decision(is_due: bool, unless: Unless) -> None:
+    awaited = {Status.SENT} if unless is Unless.DELIVERED else set()
     for status in Status:
-        decision = decide(status, None, is_due=is_due)
-        if status in SUCCESS:
+        decision = decide(status, None, unless, is_due=is_due)
+        if status in SUCCESS - awaited:
             assert decision is Decision.DROP
-        elif status in FINAL or is_due:
+        elif status in FINAL - awaited or is_due:
             assert decision is Decision.SUBMIT
         else:
             assert decision is Decision.WAIT
-    assert decide(None, None, is_due=is_due) is Decision.DROP
+    assert decide(None, None, unless, is_due=is_due) is Decision.DROP
 
 
 @pytest.mark.parametrize("reason", list(EndReason))
 def test_who_wants_no_notification_gets_no_fallback(reason: EndReason) -> None:
     wishes = {EndReason.UNSUBSCRIBE, EndReason.COMPLAINT, EndReason.ERASED}
     expected = Decision.DROP if reason in wishes else Decision.SUBMIT
-    assert decide(Status.SUPPRESSED, reason, is_due=True) is expected
+    assert decide(Status.SUPPRESSED, reason, Unless.SENT, is_due=True) is expected
 
 
 def test_looks_come_at_twice_the_wait_then_once_a_minute_and_when_it_is_due() -> None:

@@ -15,7 +15,7 @@ from notifier.adapters.postgres.queue_names import mode_of
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.credentials import Mode
 from notifier.domain.fallbacks import DueFallback
-from notifier.domain.notification import NotificationId, Status
+from notifier.domain.notification import NotificationId, Status, Unless
 from notifier.domain.tenants import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _fallback(row: Record, first: Record | None) -> DueFallback:
         tenant=DEFAULT_TENANT if first is None else first["tenant"],
         mode=Mode.LIVE if first is None else mode_of(first),
         submit=row["submit"],
+        unless=Unless(row["unless"]),
         since=row["since"],
         at=row["at"],
         begun_at=row["begun_at"],

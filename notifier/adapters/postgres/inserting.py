@@ -158,7 +158,7 @@ async def _parts(
 def _fallback_arrays(
     fallbacks: Sequence[tuple[NewNotification, NewFallback]],
 ) -> Sequence[object]:
-    """Return the parameters $1 to $7 of insert_fallbacks.sql, in its order."""
+    """Return the parameters $1 to $8 of insert_fallbacks.sql, in its order."""
     return (
         [item.id for item, _ in fallbacks],
         [fallback.channel for _, fallback in fallbacks],
@@ -166,6 +166,7 @@ def _fallback_arrays(
         [" ".join(sorted(fallback.needs)) for _, fallback in fallbacks],
         [fallback.after for _, fallback in fallbacks],
         [item.delay or NO_DELAY for item, _ in fallbacks],
+        [fallback.unless for _, fallback in fallbacks],
         FIRST_LOOK,
     )
 

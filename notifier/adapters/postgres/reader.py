@@ -29,6 +29,7 @@ from notifier.domain.notification import (
     ReceiptView,
     ResultView,
     Status,
+    Unless,
 )
 from notifier.ports.heartbeat import NO_FIGURES
 from notifier.ports.queries import ALL_LIVE, Page, WorkerState
@@ -203,6 +204,7 @@ def _fallback(row: Record) -> FallbackView | None:
         after_s=row["fallback_after_s"],
         channel=row["fallback_channel"],
         at=row["fallback_at"],
+        unless=Unless(row["fallback_unless"]),
         notification=row["fallback_notification"],
     )
 

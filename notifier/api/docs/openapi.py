@@ -48,7 +48,7 @@ from notifier.domain.controls import ScopeKind
 from notifier.domain.credentials import KEY_ID, Mode
 from notifier.domain.event_cursor import MAX_CURSOR_BYTES
 from notifier.domain.inbox import MAX_TOKEN_LENGTH, MAX_USER_LENGTH, TOKEN_PREFIX
-from notifier.domain.notification import FINAL, EndReason, Status
+from notifier.domain.notification import FINAL, EndReason, Status, Unless
 from notifier.domain.operations import OperationKind, OperationStatus
 from notifier.domain.stats import Dimension, Step
 from notifier.domain.suppressions import SuppressionReason
@@ -318,7 +318,10 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     schemas: Json = {name: _for_generators(schema) for name, schema in components.items()}
     schemas["Submit"]["properties"]["channel"] = _one_of(rules.submit_channels)
     schemas["TemplateParts"]["properties"]["locales"] |= LOCALES_SCHEMA
-    schemas["Submit"]["allOf"] = [_channel_rule(kind, rules) for kind in _kinds(rules)]
+    schemas["Submit"]["allOf"] = [
+        *(_channel_rule(kind, rules) for kind in _kinds(rules)),
+        _unless_rule(rules),
+    ]
     schemas["SuppressionRequest"]["properties"]["channel"] = _one_of(rules.submit_channels)
     schemas["SuppressionRequest"]["allOf"] = [
         _recipient_rule(kind, rules) for kind in _kinds(rules)
@@ -422,6 +425,16 @@ def _fallback_rule(kind: AddressKind, rules: ApiRules) -> Json:
     rule = _recipient_rule(kind, rules)
     rule["then"]["anyOf"] = [_with_content(kind), _with_template(kind)]
     return rule
+
+
+def _unless_rule(rules: ApiRules) -> Json:
+    """Describes which channels' fallbacks cannot wait for a receipt."""
+    names = [name for name, channel in rules.submit_channels.items() if not channel.has_receipts]
+    sent = {"properties": {"unless": {"enum": [Unless.SENT]}}}
+    return {
+        "if": {"properties": {"channel": _one_of(names)}, "required": ["channel"]},
+        "then": {"properties": {"fallback": sent}},
+    }
 
 
 def _recipient_rule(kind: AddressKind, rules: ApiRules) -> Json:

@@ -13,10 +13,11 @@ from notifier.api.submission.content import is_given
 from notifier.api.submission.idempotency import canonical_json
 from notifier.api.submission.stored_fields import fields_of
 from notifier.domain.errors import InvalidNotification
-from notifier.domain.notification import NewFallback
+from notifier.domain.notification import NewFallback, Unless
 
 FALLBACK: Final = "fallback"
 _AFTER: Final = f"{FALLBACK}.after_s"
+_UNLESS: Final = f"{FALLBACK}.unless"
 _TEMPLATE: Final = "template"
 _OWN: Final = frozenset({"channel", "recipient", "content", _TEMPLATE, "variables", "locale"})
 """What a fallback says itself. It takes over variables and locale if it has a template."""
@@ -78,11 +79,14 @@ def new_fallback(
     taken |= {name: own[name] for name in _OWN if bytes(own.get(name, _NULL)) != _NULL}
     document = canonical_json(msgspec.json.encode(taken))
     needs = fields_of(msgspec.json.decode(document))
+    if fallback.unless is not Unless.SENT:
+        needs |= {_UNLESS}
     return NewFallback(
         after=timedelta(seconds=fallback.after_s),
         channel=fallback.channel,
         submit=document,
         needs=needs,
+        unless=fallback.unless,
     )
 
 
@@ -111,3 +115,15 @@ def check_after(fallback: Fallback, longest: timedelta) -> None:
     """Raises InvalidNotification if the first one may not be stored any more by then."""
     if fallback.after_s > longest.total_seconds():
         raise InvalidNotification(_AFTER, f"at most {int(longest.total_seconds())} seconds")
+
+
+def check_unless(fallback: Fallback, *, has_receipts: bool) -> None:
+    """Raises InvalidNotification if no receipt will ever say what the fallback waits for.
+
+    `has_receipts`: the provider of the first notification's channel sends some.
+    """
+    if fallback.unless is Unless.DELIVERED and not has_receipts:
+        raise InvalidNotification(
+            _UNLESS,
+            "sent: the provider of this channel sends no receipts (receipts_secret is not set)",
+        )

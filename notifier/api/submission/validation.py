@@ -35,6 +35,7 @@ from notifier.api.submission.email_fields import (
 from notifier.api.submission.fallback_field import (
     NEEDED,
     check_after,
+    check_unless,
     new_fallback,
     of_fallback,
     second_submit,
@@ -255,6 +256,9 @@ class SubmitValidator:
         if fallback is None:
             return
         check_after(fallback, self._rules.max_ttl - (self._delay(submit) or timedelta()))
+        is_test = sender.mode is Mode.TEST
+        channel = self._channels.get(self._rules.test_channel if is_test else submit.channel)
+        check_unless(fallback, has_receipts=channel is None or channel.has_receipts)
         second = second_submit(submit, fallback)
         if faults := self._faults(second, sender):
             raise InvalidNotification.of(list(of_fallback(InvalidNotification.of(faults))))

@@ -11,7 +11,7 @@ WITH due AS (
 ), taken AS (
     UPDATE fallbacks f SET look_at = now() + $1 * interval '1 second'
     WHERE f.id = ANY (ARRAY(SELECT id FROM due))
-    RETURNING f.id, submit, at - after_s * interval '1 second' AS since, at, begun_at,
+    RETURNING f.id, submit, unless, at - after_s * interval '1 second' AS since, at, begun_at,
               look_at AS held_until, now() AS now
 )
 SELECT * FROM taken ORDER BY at, id

@@ -21,7 +21,7 @@ SELECT n.id, n.tenant, n.test_channel, s.status, n.queue, n.recipient, CASE WHEN
        coalesce(e.code, c.code) AS result_code,
        coalesce(e.detail, c.detail) AS result_detail, e.replaced_by, r.operation AS retried_by,
        f.after_s AS fallback_after_s, f.channel AS fallback_channel, f.at AS fallback_at,
-       f.notification AS fallback_notification, o.id AS fallback_of,
+       f.unless AS fallback_unless, f.notification AS fallback_notification, o.id AS fallback_of,
        CASE WHEN s.status = 'expired' THEN coalesce(e.at, l.expires_at)
             WHEN e.id IS NOT NULL THEN e.at
             WHEN s.status = 'sent' THEN c.finished_at END AS result_at,

@@ -3,7 +3,8 @@
 --   id            the first notification
 --   after_s       seconds from its send_at, or its acceptance, to `at`
 --   channel       that of the second one, as it was asked for
---   at            when the second one is submitted unless the first one is sent
+--   unless        what makes the second one needless: that the first one is sent, or delivered
+--   at            when the second one is submitted unless the first one is that
 --   look_at       when a process looks at the first one next; null: it is done
 --   begun_at      since when the second one may have been submitted; null: it was not
 --   notification  the second one; null: none was submitted
@@ -13,6 +14,7 @@ CREATE TABLE fallbacks (
     id uuid NOT NULL PRIMARY KEY,
     after_s double precision NOT NULL,
     channel text NOT NULL,
+    unless text NOT NULL,
     at timestamptz NOT NULL,
     look_at timestamptz,
     begun_at timestamptz,
