@@ -32,6 +32,7 @@ from benchmarks.prove.one_worker import (
 from benchmarks.prove.outages import postgres_restarted, rabbitmq_wiped, slow_backlog
 from benchmarks.prove.pauses import pause
 from benchmarks.prove.rates import rate_50, rate_500
+from benchmarks.prove.redrive import redrive
 from benchmarks.prove.skew import skewed_load
 from benchmarks.prove.tenants import many_tenants, tenants
 from benchmarks.prove.webhooks import webhooks
@@ -66,6 +67,7 @@ MANY_WORKERS: Sequence[Measurement] = (
     wrong_credentials,
     pause,
     campaign,
+    redrive,
     events,
     webhooks,
 )
