@@ -27,6 +27,7 @@ class EventType(StrEnum):
     SENT = "notification.sent"
     DELIVERED = "notification.delivered"
     UNDELIVERED = "notification.undelivered"
+    COMPLAINED = "notification.complained"
     FAILED = "notification.failed"
     EXPIRED = "notification.expired"
     CANCELLED = "notification.cancelled"
@@ -47,7 +48,7 @@ class EventType(StrEnum):
 
 
 NOTIFICATION_PREFIX: Final = "notification."
-"""What the types of events of notifications begin with; the rest is a status."""
+"""What the types of events of notifications begin with; the rest is a status, or `complained`."""
 
 
 class EventResult(msgspec.Struct, frozen=True, gc=False):

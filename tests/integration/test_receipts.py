@@ -132,6 +132,52 @@ async def test_each_change_of_a_status_by_receipts_is_an_event(
     ]
 
 
+async def test_the_first_complaint_about_a_notification_is_an_event(
+    db: Receiving, database_url: str
+) -> None:
+    sent, delivered, unknown = await db.accept("m-1"), await db.accept("m-2"), a_receipt("m-3")
+    async with open_events(ConnectionSettings(url=database_url)) as events:
+        start = await events.now()
+        complaint = a_receipt("m-1", COMPLAINED, at_s=1.0)
+        await db.receive(complaint, a_receipt("m-1", COMPLAINED, at_s=2.0), unknown)
+        await db.receive(complaint)
+        await db.receive(a_receipt("m-1", COMPLAINED, at_s=3.0))
+        await db.receive(a_receipt("m-2"), a_receipt("m-2", COMPLAINED, at_s=4.0))
+        page = await events.read(start, 100)
+    assert isinstance(page, EventPage)
+    shown = [
+        (state.id, each.event.type, state.status, state.result and state.result.reason)
+        for each in page.events
+        if (state := each.event.notification) is not None
+    ]
+    assert shown == [
+        (sent, "notification.complained", "sent", "complaint"),
+        (delivered, "notification.delivered", "delivered", None),
+        (delivered, "notification.complained", "delivered", "complaint"),
+    ]
+
+
+async def test_of_two_complaints_that_two_processes_keep_at_once_one_is_an_event(
+    db: Receiving, database_url: str
+) -> None:
+    ids = [await db.accept(f"m-{n}") for n in range(20)]
+    async with open_events(ConnectionSettings(url=database_url)) as events:
+        start = await events.now()
+        async with receiving(database_url) as other:
+            for process, at_s in ((db, 1.0), (other, 2.0)):
+                await process.receipts.add(
+                    PROVIDER, [a_receipt(f"m-{n}", COMPLAINED, at_s=at_s) for n in range(20)]
+                )
+            async with asyncio.TaskGroup() as group:
+                for process in (db, other):
+                    for _ in range(20):
+                        group.create_task(process.matching.match(2))
+        page = await events.read(start, 100)
+    assert isinstance(page, EventPage)
+    shown = [state.id for each in page.events if (state := each.event.notification) is not None]
+    assert sorted(shown) == sorted(ids)
+
+
 async def test_a_provider_may_say_more_of_the_reason(db: Receiving) -> None:
     id_ = await db.accept("r-1")
     await db.receive(a_receipt("r-1", BOUNCED, reason=UndeliveredReason.UNREACHABLE))

@@ -17,7 +17,7 @@ from notifier.domain.events import (
     NotificationState,
     event_id,
 )
-from notifier.domain.notification import NotificationId
+from notifier.domain.notification import EndReason, NotificationId
 from notifier.domain.tenants import TenantId
 
 if TYPE_CHECKING:
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
     from notifier.domain.events import EventFilter
 
-_OF_RECEIPTS: Final = frozenset({EventType.DELIVERED, EventType.UNDELIVERED})
+_OF_RECEIPTS: Final = frozenset({EventType.DELIVERED, EventType.UNDELIVERED, EventType.COMPLAINED})
 _OF_ATTEMPTS: Final = _OF_RECEIPTS | {EventType.SENT, EventType.FAILED, EventType.RETRYING}
 """Events that show what the provider answered."""
-_OF_ENDS: Final = _OF_RECEIPTS | {EventType.FAILED, EventType.EXPIRED}
+_OF_ENDS: Final = frozenset(
+    {EventType.DELIVERED, EventType.UNDELIVERED, EventType.FAILED, EventType.EXPIRED}
+)
 _TTL: Final = "ttl"
 
 
@@ -144,11 +146,15 @@ def _end_status(type_: str) -> str | None:
 
 
 def _state(row: EventRow, record: Record) -> NotificationState:
-    reason = row.reason or (_TTL if row.type == EventType.EXPIRED else None)
+    status, reason = row.type.removeprefix(NOTIFICATION_PREFIX), row.reason or None
+    if row.type == EventType.EXPIRED:
+        reason = reason or _TTL
+    elif row.type == EventType.COMPLAINED:  # the status stays, and stands in place of a reason
+        status, reason = row.reason, EndReason.COMPLAINT
     return NotificationState(
         id=NotificationId(row.id),
         mode=mode_of(record),
-        status=row.type.removeprefix(NOTIFICATION_PREFIX),
+        status=status,
         channel=channel_of(record),
         priority=record["queue"].rpartition(".")[2],
         recipient=record["recipient"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -195,6 +195,7 @@ class PostgresReceiptMatching:
             due = [_Due.of(row, hasher) for row in rows]
             kept = await _keep(connection, [each for each in due if each.is_ready])
             await _end(connection, kept, self._events)
+            await _announce_complaints(connection, kept, self._events)
             suppressions = await self._suppress(connection, kept)
             orphans = [each for each in due if _is_orphan(each)]
             suppressions += await self._suppress_orphans(connection, orphans)
@@ -360,6 +361,28 @@ async def _end(connection: Connection[Record], kept: Sequence[_Due], events: Eve
         changed = [id_ for id_ in ended if best[id_][0].status != statuses.get(id_)]
         if changed:
             await connection.fetch(events.statement("receipts_ended", 3), changed, least, greatest)
+
+
+async def _announce_complaints(
+    connection: Connection[Record], kept: Sequence[_Due], events: EventWriting
+) -> None:
+    """Write an event for each notification whose first complaint this is."""
+    new = Counter(
+        (each.row["id"], each.row["claim"])
+        for each in kept
+        if each.event is ReceiptEvent.COMPLAINED and not each.is_late
+    )
+    if new:
+        await connection.execute(statement("receipts_complained_lock"))
+        ids, claims = zip(*new, strict=True)
+        await connection.fetch(
+            events.statement("receipts_complained", 5),
+            ids,
+            claims,
+            list(new.values()),
+            min(ids),
+            max(ids),
+        )
 
 
 def _is_orphan(due: _Due) -> bool:
