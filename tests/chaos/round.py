@@ -18,6 +18,7 @@ from harness.run import MIN_IN_FLIGHT, TooFewInFlight
 from harness.statuses import on_statuses
 from notifier.domain.notification import FINAL
 from tests.chaos.arena import Arena
+from tests.chaos.events import begin_reading, broken_events, read_events
 from tests.chaos.judge import Row, judge, recovery_s
 from tests.chaos.load import Load
 from tests.chaos.results import Result
@@ -129,6 +130,8 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace
     round_ = Round(arena=arena, load=load, random=random, variant=variant)
     await arena.run.client.set_behaviour(latency_ms=LATENCY_MS)
     began = datetime.now(UTC)
+    # An earlier commit may write no events.
+    cursor = "" if fault.upgrades_from else await begin_reading(arena.run.client)
     if arena.trace:
         arena.trace.start()
     ended_at = await _loaded(round_, fault.strike, pace)
@@ -139,6 +142,9 @@ async def play(arena: Arena, fault: Fault, *, number: int, seed: int, pace: Pace
         *_accepted(arena.trace.events() if arena.trace else ()),
     ]
     await fault.check(round_)
+    if cursor:
+        read = await read_events(arena.run.client, cursor)
+        round_.broken += broken_events(read, {id_: row.status for id_, row in rows.items()})
     played = Result(
         fault=fault.name, variant=variant, round=number, seed=seed, within_s=fault.timeout_s
     )

@@ -18,6 +18,7 @@ from notifier.ports.broker import MAX_POINTERS_PER_MESSAGE, Message, Pointer
 from notifier.ports.provider import Envelope
 from notifier.ports.store import DueRead
 from tests.builders import EMAIL_HIGH, new_id
+from tests.chaos.events import broken_events
 from tests.chaos.faults import ALL, FAULTS
 from tests.chaos.judge import RIGHT, Row, full_rate_after_s, judge, recovery_s
 from tests.chaos.load import FATES, HOPELESS
@@ -41,6 +42,19 @@ def row(
     status: str = "sent", *, at: float = 0, is_ambiguous: bool = False, attempts: int = 1
 ) -> Row:
     return Row(status=status, at=at, is_ambiguous=is_ambiguous, attempts=attempts)
+
+
+def event(number: int, which: str, status: str) -> dict[str, Any]:
+    return {"id": f"e{number}", "data": {"notification": {"id": which, "status": status}}}
+
+
+def test_every_end_has_an_event_and_none_comes_twice() -> None:
+    statuses = {"a": "sent", "b": "failed", "c": "queued"}
+    events = [event(1, "a", "sent"), event(2, "b", "retrying"), event(3, "b", "failed")]
+    events.append({"id": "e4", "data": {"breaker": {"provider": "smtp"}}})
+    assert broken_events(events, statuses) == []
+    assert broken_events(events[:2], statuses) == ["1 ended without an event, such as b failed"]
+    assert broken_events([*events, events[0]], statuses) == ["1 events read twice, such as e1"]
 
 
 def test_what_failed_because_no_provider_was_reached_is_not_lost() -> None:
