@@ -9,6 +9,7 @@ from tests.chaos.cluster import CLUSTER
 from tests.chaos.commits import COMMITS
 from tests.chaos.leases import LEASES
 from tests.chaos.messages import MESSAGES
+from tests.chaos.operations import OPERATIONS
 from tests.chaos.processes import PROCESSES
 from tests.chaos.refused import REFUSED
 from tests.chaos.revoked import REVOKED
@@ -26,6 +27,7 @@ ALL: Final = (
     *MESSAGES,
     *REFUSED,
     *REVOKED,
+    *OPERATIONS,
     *STEPS,
     *SERVERS,
     *WIRES,

@@ -46,7 +46,8 @@ class Round:
 
     A check adds to `broken` the promises that were broken, a sentence each, to `excused` the ids
     that may end otherwise than their fate says, and to `found` what a reader of the result wants to
-    know. `shown` has what the mail of an id must contain, if it is not that of the load.
+    know. `shown` has what the mail of an id must contain, if it is not that of the load. Operations
+    let `sent_again` wait again.
     """
 
     arena: Arena
@@ -58,6 +59,7 @@ class Round:
     excused: set[str] = field(default_factory=set)
     found: list[str] = field(default_factory=list)
     shown: dict[str, Sequence[str]] = field(default_factory=dict)
+    sent_again: set[str] = field(default_factory=set)
 
     @property
     def trace(self) -> Trace:
