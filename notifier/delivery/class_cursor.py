@@ -163,6 +163,11 @@ class ClassCursor:
         self._look: _Look | None = None
         self._gone: dict[UUID, Published] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was read is proved to be complete, and claimed at the last look."""
+        return self.mark == self.floor == self.cursor and not self.published
+
     def ranges(self, limit: int, now: float) -> list[DueRange]:
         """Begin a read; returns what to read: a second look if one is due, and from the cursor."""
         self.forget_gone()

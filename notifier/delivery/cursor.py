@@ -241,7 +241,11 @@ class QueueCursor:
         return self._floor_times[turn]
 
     def progress(self, *, is_backlogged: bool) -> Progress:
-        """Return what the next holder continues from."""
+        """Return what the next holder continues from.
+
+        It begins an empty turn at the beginning: it finds nothing there to publish again, and the
+        lease stays short however many turns there are.
+        """
         floors = {place: cursor.floor for place, cursor in self._classes.items()}
         for firsts in self._unsettled.values():
             for place, first in firsts.items():
@@ -252,7 +256,7 @@ class QueueCursor:
                 marks={of.due_class: min(of.mark, floors[turn, of.due_class]) for of in cursors},
             )
             for turn, cursors in self._turns.items()
-            if turn == FIRST_TURN or any(of.floor > BEGINNING for of in cursors)
+            if turn == FIRST_TURN or not all(of.is_empty for of in cursors)
         }
         own = of_turns.pop(FIRST_TURN)
         return Progress(

@@ -582,6 +582,24 @@ def test_a_new_holder_begins_each_turn_at_its_own_floor(model: QueueModel, holde
     assert published(model) == [B, A, C]
 
 
+def test_a_turn_without_rows_is_left_out_of_the_lease(model: QueueModel, holder: Holder) -> None:
+    insert_in_turn(model, 5, A)
+    holder.run_pass()
+    run_pass_later(holder)
+    model.claim(model.rows[A])
+    assert set(holder.cursor.progress(is_backlogged=False).turns) == {5}
+    model.advance(3.0)
+    holder.run_look()
+    holder.run_pass()
+    progress = holder.cursor.progress(is_backlogged=False)
+    assert progress.turns == {}
+    successor = Holder(model, progress)
+    insert_in_turn(model, 5, B)
+    successor.run_pass()
+    run_pass_later(successor)
+    assert published(model) == [A, B]
+
+
 def test_a_row_of_a_turn_that_commits_late_is_published(model: QueueModel, holder: Holder) -> None:
     late = model.begin(FIRST, ids=[A], turn=5)
     model.read_clock(late)
