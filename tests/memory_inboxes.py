@@ -52,7 +52,7 @@ class MemoryInbox:
         return self._unread(inbox)
 
     async def now(self) -> InboxCursor:
-        return InboxCursor("")
+        return InboxCursor("", "")
 
     async def changes(self, cursor: InboxCursor, inboxes: Sequence[Inbox]) -> InboxChanges:
         return InboxChanges(cursor, {}, dict.fromkeys(inboxes, 0), ())

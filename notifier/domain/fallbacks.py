@@ -17,6 +17,7 @@ MIN_AFTER_S: Final = 5.0
 FIRST_LOOK: Final = timedelta(seconds=2)
 """How long after the first notification is due it is looked at for the first time."""
 MAX_LOOK_INTERVAL: Final = timedelta(minutes=1)
+"""Of a notification that is not sent. A receipt that settles a sent one wakes its fallback."""
 _WISHES: Final = frozenset[str]({EndReason.UNSUBSCRIBE, EndReason.COMPLAINT, EndReason.ERASED})
 """Reasons of a suppression that are the wish of a person, on every channel."""
 
@@ -77,11 +78,13 @@ class DueFallback:
     def next_look_at(self) -> datetime:
         """When to look at the first notification again.
 
-        It has waited at most twice as long then as now, so that a few looks are enough, and at
-        most a minute longer.
+        It has waited at most twice as long then as now, so that a few looks are enough, and, if it
+        is not sent, at most a minute longer.
         """
-        waited = max(self.now - self.since, FIRST_LOOK)
-        return min(self.at, self.now + min(waited, MAX_LOOK_INTERVAL))
+        wait = max(self.now - self.since, FIRST_LOOK)
+        if self.status is not Status.SENT:
+            wait = min(wait, MAX_LOOK_INTERVAL)
+        return min(self.at, self.now + wait)
 
     @property
     def key(self) -> IdempotencyKey:

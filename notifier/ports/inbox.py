@@ -88,9 +88,10 @@ class InboxStore(Protocol):
 
 
 class InboxCursor(NamedTuple):
-    """What was visible at a moment: the snapshot of Postgres, as text."""
+    """What was visible at a moment: the snapshot of Postgres, as text, and its history."""
 
     snapshot: str
+    timeline: str
 
 
 class InboxChange(NamedTuple):

@@ -7,6 +7,7 @@ import re
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,8 +20,10 @@ from notifier.adapters.postgres.fallbacks import SESSION_SETTINGS
 from notifier.adapters.postgres.statements import statement
 from notifier.api.submission.idempotency import RequestKeys
 from notifier.api.submission.stored_fields import KNOWN_FIELDS
+from notifier.api.rules import AddressKind, ChannelRules
 from notifier.delivery.fallback_runner import HOLD_S, RETRY
 from notifier.domain.credentials import Mode
+from notifier.domain.errors import InvalidNotification
 from notifier.domain.fallbacks import FIRST_LOOK
 from notifier.domain.notification import Status
 from notifier.domain.schedules import KEY_KEPT
@@ -132,6 +135,24 @@ async def test_what_is_sent_and_not_delivered_in_time_gets_its_fallback(world: W
         shown = (await world.view(silent.id)).fallback
         assert shown is not None
         assert shown.unless == "delivered"
+
+
+@pytest.mark.parametrize("of_tests", [False, True])
+@pytest.mark.parametrize("of_live", [False, True])
+def test_a_test_key_waits_for_receipts_if_a_live_key_could(of_tests: bool, of_live: bool) -> None:
+    channels = {
+        **RULES.channels,
+        "email": replace(RULES.channels["email"], has_receipts=of_live),
+        "test": ChannelRules(address=AddressKind.TOKEN, has_receipts=of_tests),
+    }
+    rules = replace(RULES, channels=channels, test_channel="test")
+    submits = partial(first_one, fallback_body(unless="delivered"), rules=rules)
+    for mode, is_accepted in ((Mode.LIVE, of_live), (Mode.TEST, of_live and of_tests)):
+        if is_accepted:
+            assert submits(mode=mode).fallback is not None
+        else:
+            with pytest.raises(InvalidNotification, match="receipts"):
+                submits(mode=mode)
 
 
 async def test_a_process_that_does_not_know_the_receipts_leaves_their_fallbacks(

@@ -173,8 +173,8 @@ async def test_an_erased_notification_gets_no_entry_and_one_being_added_is_found
         await connection.execute("UPDATE notifications SET recipient = '' WHERE id = $1", erased)
     assert await place.entries() == []
     await place.writer.add(NewEntry(adding, None, "b", None))
-    removed = await connection.fetch(statement("inbox_erase"), [], [], [], None, [erased, adding])
-    assert [row["id"] for row in removed] == [adding]
+    removed = await connection.execute(statement("inbox_erase"), [erased, adding])
+    assert removed == "DELETE 1"
     assert await place.entries() == []
     assert [entry.id for entry in await place.entries(Inbox(SHOP, Mode.LIVE, "ada"))] == [kept]
 
@@ -254,6 +254,20 @@ async def test_two_that_mark_the_same_at_once_do_not_stop_each_other(database_ur
         assert await one.unread() == 0
 
 
+async def test_all_are_marked_beside_others_that_mark_some_of_them(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "MAX_MARKED_AT_ONCE", 3)
+    async with open_place(database_url) as one, open_place(database_url) as other:
+        ids = await one.add(*map(str, range(60)))
+        async with asyncio.TaskGroup() as group:
+            marking = group.create_task(one.inboxes.store.mark_read_until(ADA, datetime.now(UTC)))
+            for id_ in ids[::2]:
+                group.create_task(other.inboxes.store.mark_read(ADA, [id_]))
+        assert marking.result() == 0
+        assert await one.unread() == 0
+
+
 async def test_the_count_of_unread_entries_is_bounded(place: Place, connection: Connection) -> None:
     await connection.execute(INSERT, "ada", "b", MAX_UNREAD + 5)
     assert await place.unread() == MAX_UNREAD
@@ -317,12 +331,22 @@ async def test_an_inbox_with_too_many_changes_is_cut(
     found = await reader.changes(cursor, [ADA, bob])
     assert found.cut == {ADA}
     monkeypatch.setattr(inbox_module, "MAX_CHANGES", 5)
+    nobody = ADA._replace(user="zoe")
     assert (await reader.changes(cursor, [ADA, bob])).cut == {ADA, bob}
+    found = await reader.changes(cursor, [bob, ADA, nobody])
+    assert (found.cut, len(found.changes[bob])) == ({ADA, nobody}, 3)
 
 
 async def test_after_a_restore_every_inbox_is_cut(place: Place) -> None:
-    ahead = 2**40 + 1000
-    cursor = InboxCursor(f"{ahead}:{ahead}:")
+    ahead, timeline = 2**40 + 1000, (await place.inboxes.reader.now()).timeline
+    cursor = InboxCursor(f"{ahead}:{ahead}:", timeline)
+    found = await place.inboxes.reader.changes(cursor, [ADA])
+    assert found.cut == {ADA}
+    assert (await place.inboxes.reader.changes(found.cursor, [ADA])).cut == set()
+
+
+async def test_after_a_standby_took_over_every_inbox_is_cut(place: Place) -> None:
+    cursor = (await place.inboxes.reader.now())._replace(timeline="00000000")
     found = await place.inboxes.reader.changes(cursor, [ADA])
     assert found.cut == {ADA}
     assert (await place.inboxes.reader.changes(found.cursor, [ADA])).cut == set()

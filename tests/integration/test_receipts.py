@@ -178,6 +178,42 @@ async def test_of_two_complaints_that_two_processes_keep_at_once_one_is_an_event
     assert sorted(shown) == sorted(ids)
 
 
+FALLBACK: Final = """
+    INSERT INTO fallbacks (id, after_s, channel, unless, at, look_at, submit, needs)
+    VALUES ($1, 7200, 'sms', 'delivered', now() + interval '2 hours', now() + $2::interval,
+            '{}', '{}')"""
+DUE_AND_KEPT: Final = (
+    "SELECT look_at <= now() AS is_due, submit IS NOT NULL AS is_kept FROM fallbacks WHERE id = $1"
+)
+
+
+@pytest.mark.parametrize(
+    ("event", "look_in_s", "is_due", "is_kept"),
+    [
+        (DELIVERED, 3600, True, True),
+        (BOUNCED, 3600, True, True),
+        (BOUNCED, 20, False, True),  # perhaps held
+        (DEFERRED, 3600, False, True),
+        (COMPLAINED, 3600, None, False),
+        (UNSUBSCRIBED, 3600, None, False),
+    ],
+)
+async def test_a_receipt_wakes_the_fallback_that_waits_for_it_or_drops_it(
+    db: Receiving,
+    connection: Connection,
+    event: ReceiptEvent,
+    look_in_s: int,
+    is_due: bool | None,
+    is_kept: bool,
+) -> None:
+    id_ = await db.accept("m-1")
+    await connection.execute(FALLBACK, id_, timedelta(seconds=look_in_s))
+    await db.receive(a_receipt("m-1", event))
+    row = await connection.fetchrow(DUE_AND_KEPT, id_)
+    assert row is not None
+    assert tuple(row) == (is_due, is_kept)
+
+
 async def test_a_provider_may_say_more_of_the_reason(db: Receiving) -> None:
     id_ = await db.accept("r-1")
     await db.receive(a_receipt("r-1", BOUNCED, reason=UndeliveredReason.UNREACHABLE))

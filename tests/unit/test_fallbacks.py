@@ -78,6 +78,18 @@ def test_who_wants_no_notification_gets_no_fallback(reason: EndReason) -> None:
     assert decide(Status.SUPPRESSED, reason, Unless.SENT, is_due=True) is expected
 
 
+def test_a_sent_one_that_waits_for_a_receipt_is_looked_at_rarely() -> None:
+    at = SINCE + timedelta(hours=8)
+    looks, now = [], SINCE + FIRST_LOOK
+    while now < at:
+        looks.append(now)
+        fallback = a_fallback(now=now, at=at, status=Status.SENT, unless=Unless.DELIVERED)
+        assert fallback.decision is Decision.WAIT
+        now = fallback.next_look_at
+    assert now == at
+    assert len(looks) < 16
+
+
 def test_looks_come_at_twice_the_wait_then_once_a_minute_and_when_it_is_due() -> None:
     looks, now = [], SINCE + FIRST_LOOK
     while now < AT:

@@ -62,6 +62,8 @@ MAX_ERASED: Final = 500
 """Notifications that are erased at a time."""
 MAX_READ: Final = 1000
 """Schedules, fallbacks, receipts, inboxes and filters of operations that are read at a time."""
+MAX_ENTRIES: Final = 5000
+"""Entries of inboxes that are removed at a time."""
 BLOBS_KEPT_S: Final = 120.0
 """Longer than an API process remembers that a blob exists (api/submission/submit_blobs.py), and
 than a submit takes after that."""
@@ -70,7 +72,6 @@ _READ_LOOKUPS_SINCE: Final = (
 )
 _FIRST: Final = UUID(int=0)
 _FROM_FIRST: Final[Mapping[str, object]] = MappingProxyType({"id": _FIRST})
-_FROM_FIRST_INBOX: Final = MappingProxyType({"tenant": "", "mode": "", "user_id": ""})
 
 
 class Scope(NamedTuple):
@@ -191,8 +192,8 @@ async def erase(
     ended = await connection.fetch(events.statement("erase_end", 1), concerned)
     wiped = await connection.fetch(statement("erase_wipe"), concerned, *bounds)
     references = {row["id"]: row["refs"] for row in wiped}
-    await connection.execute(statement("erase_fallbacks"), list(references))
-    await connection.fetch(statement("inbox_erase"), [], [], [], None, list(references))
+    await connection.execute(statement("fallbacks_drop"), list(references))
+    await connection.execute(statement("inbox_erase"), list(references))
     await _erase_calls(connection, hasher, [row for row in locked if row["id"] in references])
     lookups = [
         (hash_, row["id"])
@@ -290,6 +291,8 @@ async def erase_elsewhere(
     Suppressions stay as hashes. Schedules that would send to them are deleted, fallbacks dropped,
     their inboxes emptied, and the filters of other operations that name them are changed.
     """
+    # First, since it may take long, and what the others lock is needed by submits.
+    await _erase_inboxes(connection, hasher, scope, operation)
     await connection.execute(
         statement("erase_suppressions"),
         scope.erasure.lookups,
@@ -299,7 +302,6 @@ async def erase_elsewhere(
     await _erase_schedules(connection, hasher, scope, operation)
     await _erase_fallbacks(connection, hasher, scope, operation)
     await _erase_receipts(connection, hasher, scope, operation)
-    await _erase_inboxes(connection, hasher, scope, operation)
     await _erase_filters(connection, hasher, scope, operation)
 
 
@@ -376,7 +378,7 @@ async def _erase_fallbacks(
             if row["is_concerned"] and _submits_to(row["submit"] or b"", hasher, scope)
         ]
         if of_recipient:
-            await connection.execute(statement("erase_fallbacks"), of_recipient)
+            await connection.execute(statement("fallbacks_drop"), of_recipient)
 
 
 async def _erase_receipts(
@@ -399,21 +401,35 @@ async def _erase_inboxes(
     connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
 ) -> None:
     """Remove what their inboxes had before the operation: entries outlive their notifications."""
-    channels, view = scope.erasure.channels, scope.view
+    channels, (tenant, mode) = scope.erasure.channels, scope.view
     if channels and INBOX not in channels:
         return
-    async for rows in _pages(connection, "inbox_users", (), _FROM_FIRST_INBOX):
+    is_one = tenant is not None
+    first = {"tenant": tenant or "", "mode": mode if is_one else "", "user_id": ""}
+    async for rows in _pages(connection, "inbox_users", (), first):
+        concerned = [row for row in rows if row["mode"] == mode and tenant in {None, row["tenant"]}]
         of_recipient = [
-            Inbox(row["tenant"], view.mode, row["user_id"])
-            for row in rows
-            if row["mode"] == view.mode
-            and view.tenant in {None, row["tenant"]}
-            and names_recipient(hasher, scope.erasure, row["user_id"])
+            Inbox(row["tenant"], mode, row["user_id"])
+            for row in concerned
+            if names_recipient(hasher, scope.erasure, row["user_id"])
         ]
         if of_recipient:
-            await connection.fetch(
-                statement("inbox_erase"), *inbox_columns(of_recipient), operation.created_at, []
-            )
+            await _erase_entries(connection, of_recipient, operation)
+        if is_one and len(concerned) < len(rows):
+            return  # the others follow in the order of tenant and mode
+
+
+async def _erase_entries(
+    connection: Connection[Record], inboxes: Sequence[Inbox], operation: Operation
+) -> None:
+    removed = MAX_ENTRIES
+    while removed == MAX_ENTRIES:
+        removed = await connection.fetchval(
+            statement("inbox_erase_users"),
+            *inbox_columns(inboxes),
+            operation.created_at,
+            MAX_ENTRIES,
+        )
 
 
 async def _erase_filters(

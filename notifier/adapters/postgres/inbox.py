@@ -19,7 +19,7 @@ from notifier.adapters.postgres.connection import (
 )
 from notifier.adapters.postgres.statements import statement
 from notifier.delivery.group_commit import GroupCommit
-from notifier.domain.inbox import MAX_UNREAD
+from notifier.domain.inbox import MAX_MARKED, MAX_UNREAD
 from notifier.domain.notification import NotificationId
 from notifier.ports.inbox import (
     Entry,
@@ -44,8 +44,9 @@ WRITER_CONNECTIONS: Final = 1
 """How many connections `open_inbox_writer` opens."""
 MAX_PAGE_BYTES: Final = 1024 * 1024
 MAX_MARKED_AT_ONCE: Final = 2000
-MAX_CHANGES_OF_INBOX: Final = 50
-MAX_CHANGES: Final = 1000
+MAX_CHANGES_OF_INBOX: Final = MAX_MARKED + 50
+"""A request may mark MAX_MARKED."""
+MAX_CHANGES: Final = 2500
 _NEWEST: Final = EntryPosition(
     datetime(9999, 1, 1, tzinfo=UTC), NotificationId(UUID(int=2**128 - 1))
 )
@@ -113,12 +114,12 @@ class PostgresInbox:
         return await self._unread(inbox)
 
     async def mark_read_until(self, inbox: Inbox, at: datetime) -> int:
-        marked = MAX_MARKED_AT_ONCE
-        while marked == MAX_MARKED_AT_ONCE:
-            rows = await self._connection.fetch(
+        found = MAX_MARKED_AT_ONCE
+        while found == MAX_MARKED_AT_ONCE:
+            (row,) = await self._connection.fetch(
                 statement("inbox_mark_until"), *inbox, at, MAX_MARKED_AT_ONCE
             )
-            marked = len(rows)
+            found = row["unread"]
         return await self._unread(inbox)
 
     async def _unread(self, inbox: Inbox) -> int:
@@ -138,7 +139,7 @@ class PostgresInboxReader:
 
     async def now(self) -> InboxCursor:
         (row,) = await self._connection.fetch(statement("inbox_now"))
-        return InboxCursor(row["snapshot"])
+        return InboxCursor(row["snapshot"], row["timeline"])
 
     async def changes(self, cursor: InboxCursor, inboxes: Sequence[Inbox]) -> InboxChanges:
         rows = await self._connection.fetch(
@@ -155,15 +156,18 @@ class PostgresInboxReader:
                 found[inboxes[row["number"] - 1]].append(change)
         changed = list(found)
         unread = await _unread(self._connection, changed) if changed else ()
-        following = InboxCursor(rows[0]["snapshot"])
-        # Behind the cursor: Postgres was restored, or has failed over to one that knew less.
-        is_behind = _next_transaction(following) < _next_transaction(cursor)
+        following = InboxCursor(rows[0]["snapshot"], rows[0]["timeline"])
         cut = {inbox for inbox, changes in found.items() if len(changes) > MAX_CHANGES_OF_INBOX}
+        if len(rows) == MAX_CHANGES:  # of this one a part is missing, and of those after it all
+            cut |= set(inboxes[rows[-1]["number"] - 1 :])
+        # Postgres was restored, or has failed over to one that knew less.
+        is_other = following.timeline != cursor.timeline
+        is_behind = _next_transaction(following) < _next_transaction(cursor)
         return InboxChanges(
             cursor=following,
             changes=found,
             unread=dict(zip(changed, unread, strict=True)),
-            cut=set(inboxes) if is_behind or len(rows) == MAX_CHANGES else cut,
+            cut=set(inboxes) if is_other or is_behind else cut,
         )
 
 

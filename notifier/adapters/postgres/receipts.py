@@ -21,6 +21,7 @@ from notifier.adapters.postgres.lookups import LookupKey, recipient_lookup, refe
 from notifier.adapters.postgres.queue_names import channel_of, mode_of
 from notifier.adapters.postgres.statements import statement
 from notifier.adapters.postgres.suppressions import announce_suppressions
+from notifier.delivery.fallback_runner import HOLD_S
 from notifier.domain.credentials import Mode
 from notifier.domain.erasure import ERASED_TEXT, erased_recipient
 from notifier.domain.lookups import ANY_SCOPE, LookupScope
@@ -55,6 +56,8 @@ ORPHAN_AFTER_S: Final = 3600.0
 """A recipient is suppressed without the notification, if that is not found within this time."""
 
 
+_WISHES: Final = frozenset({ReceiptEvent.COMPLAINED, ReceiptEvent.UNSUBSCRIBED})
+"""Who wants no more on one channel gets no fallback on another."""
 _KNOWN: Final = (list(ReceiptEvent), ["", *UndeliveredReason])
 """Events and reasons. Those of a later version are left to its processes."""
 
@@ -194,7 +197,8 @@ class PostgresReceiptMatching:
             hasher = await self._key.hasher(connection)
             due = [_Due.of(row, hasher) for row in rows]
             kept = await _keep(connection, [each for each in due if each.is_ready])
-            await _end(connection, kept, self._events)
+            changed = await _end(connection, kept, self._events)
+            await _tell_fallbacks(connection, kept, changed)
             await _announce_complaints(connection, kept, self._events)
             suppressions = await self._suppress(connection, kept)
             orphans = [each for each in due if _is_orphan(each)]
@@ -325,10 +329,12 @@ async def _keep(connection: Connection[Record], ready: Sequence[_Due]) -> Sequen
     return [replace(each, is_erased=new[each.key]) for each in ready if each.key in new]
 
 
-async def _end(connection: Connection[Record], kept: Sequence[_Due], events: EventWriting) -> None:
+async def _end(
+    connection: Connection[Record], kept: Sequence[_Due], events: EventWriting
+) -> Sequence[UUID]:
     """Let the greatest receipt of each notification settle its status.
 
-    A status that has changed is an event.
+    A status that has changed is an event. Returns the notifications whose status has.
     """
     best: dict[UUID, tuple[Standing, _Due]] = {}
     for each in kept:
@@ -338,7 +344,7 @@ async def _end(connection: Connection[Record], kept: Sequence[_Due], events: Eve
         if id_ not in best or standing > best[id_][0]:
             best[id_] = standing, each
     if not best:
-        return
+        return []
     least, greatest = min(best), max(best)
     before = await connection.fetch(statement("receipts_before"), list(best), least, greatest)
     statuses = {row["id"]: row["status"] for row in before}
@@ -355,12 +361,25 @@ async def _end(connection: Connection[Record], kept: Sequence[_Due], events: Eve
         least,
         greatest,
     )
-    if rows:
-        ended = [row["id"] for row in rows]
-        await connection.fetch(statement("receipts_end_undo"), ended, least, greatest)
-        changed = [id_ for id_ in ended if best[id_][0].status != statuses.get(id_)]
-        if changed:
-            await connection.fetch(events.statement("receipts_ended", 3), changed, least, greatest)
+    if not rows:
+        return []
+    ended = [row["id"] for row in rows]
+    await connection.fetch(statement("receipts_end_undo"), ended, least, greatest)
+    changed = [id_ for id_ in ended if best[id_][0].status != statuses.get(id_)]
+    if changed:
+        await connection.fetch(events.statement("receipts_ended", 3), changed, least, greatest)
+    return changed
+
+
+async def _tell_fallbacks(
+    connection: Connection[Record], kept: Sequence[_Due], changed: Sequence[UUID]
+) -> None:
+    """Let fallbacks that wait for a receipt be looked at, and drop those that nobody wants."""
+    unwanted = [each.row["id"] for each in kept if each.event in _WISHES and not each.is_late]
+    if unwanted:
+        await connection.execute(statement("fallbacks_drop"), unwanted)
+    if changed:
+        await connection.execute(statement("fallbacks_wake"), changed, HOLD_S)
 
 
 async def _announce_complaints(

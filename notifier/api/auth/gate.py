@@ -104,11 +104,11 @@ class Gate:
         if access.takes_user_token and (text := _user_token(scope, access, headers)):
             set_principal(scope, await self._user(text))
             return
+        if self._is_cross_origin(scope, headers):  # no key belongs there, and no cookie counts
+            raise _user_token_missing()
         if self.auth is None:
             set_principal(scope, ANYONE)
             return
-        if self._is_cross_origin(scope, headers):  # no key belongs there, and no cookie counts
-            raise _user_token_missing()
         principal = await self._principal(self.auth, headers, is_safe=is_safe)
         _check_access(principal, access)
         set_principal(scope, principal)

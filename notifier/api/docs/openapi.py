@@ -320,7 +320,7 @@ def _schemas(routes: Sequence[Route], rules: ApiRules) -> Json:
     schemas["TemplateParts"]["properties"]["locales"] |= LOCALES_SCHEMA
     schemas["Submit"]["allOf"] = [
         *(_channel_rule(kind, rules) for kind in _kinds(rules)),
-        _unless_rule(rules),
+        *_unless_rules(rules),
     ]
     schemas["SuppressionRequest"]["properties"]["channel"] = _one_of(rules.submit_channels)
     schemas["SuppressionRequest"]["allOf"] = [
@@ -427,14 +427,18 @@ def _fallback_rule(kind: AddressKind, rules: ApiRules) -> Json:
     return rule
 
 
-def _unless_rule(rules: ApiRules) -> Json:
+def _unless_rules(rules: ApiRules) -> Sequence[Json]:
     """Describes which channels' fallbacks cannot wait for a receipt."""
     names = [name for name, channel in rules.submit_channels.items() if not channel.has_receipts]
+    if not names:
+        return ()
     sent = {"properties": {"unless": {"enum": [Unless.SENT]}}}
-    return {
-        "if": {"properties": {"channel": _one_of(names)}, "required": ["channel"]},
-        "then": {"properties": {"fallback": sent}},
-    }
+    return (
+        {
+            "if": {"properties": {"channel": _one_of(names)}, "required": ["channel"]},
+            "then": {"properties": {"fallback": sent}},
+        },
+    )
 
 
 def _recipient_rule(kind: AddressKind, rules: ApiRules) -> Json:

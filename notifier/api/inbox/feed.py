@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 POLL_INTERVAL_S: Final = 0.5
 MIN_WAIT_S: Final = 0.05
 MAX_QUEUED: Final = 200
+MAX_QUEUED_BYTES: Final = 1024 * 1024
 """Frames that a stream may lag behind. One that takes them more slowly is cut."""
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -45,11 +46,14 @@ class InboxSubscription:
         self.started = asyncio.Event()
         self.closed = asyncio.Event()
         self._queued: deque[bytes] = deque()
+        self._queued_bytes = 0
         self._has_more = asyncio.Event()
 
     def put(self, frames: Sequence[bytes]) -> None:
         """Queue frames. It is closed if too many are queued."""
-        if len(self._queued) + len(frames) > MAX_QUEUED:
+        self._queued_bytes += sum(map(len, frames))
+        is_too_much = self._queued_bytes > MAX_QUEUED_BYTES and len(self._queued) > 0
+        if is_too_much or len(self._queued) + len(frames) > MAX_QUEUED:
             self.close()
             return
         self._queued.extend(frames)
@@ -72,6 +76,7 @@ class InboxSubscription:
                 return ()
         taken = list(self._queued)
         self._queued.clear()
+        self._queued_bytes = 0
         return taken
 
 
@@ -85,6 +90,7 @@ class InboxFeed:
         self._by_inbox: defaultdict[Inbox, set[InboxSubscription]] = defaultdict(set)
         self._wanted = asyncio.Event()
         self._cursor: InboxCursor | None = None
+        self._is_reading = False
         self._is_stopped = False
         self._has_failed = False
 
@@ -98,7 +104,7 @@ class InboxFeed:
             raise Overloaded("this process stops")
         with self._slots.held(holder, most):
             subscription = InboxSubscription()
-            if self._cursor is not None:
+            if self._cursor is not None and not self._is_reading:
                 subscription.started.set()
             self._by_inbox[inbox].add(subscription)
             self._wanted.set()
@@ -143,17 +149,25 @@ class InboxFeed:
     async def _read(self) -> None:
         if self._cursor is None:
             self._cursor = await self._reader.now()
-            for subscriptions in self._by_inbox.values():
-                for subscription in subscriptions:
-                    subscription.started.set()
-        found = await self._reader.changes(self._cursor, list(self._by_inbox))
+        self._start_all()
+        self._is_reading = True  # who subscribes now is followed from the end of this read on
+        try:
+            found = await self._reader.changes(self._cursor, list(self._by_inbox))
+        finally:
+            self._is_reading = False
         self._cursor = found.cursor
+        self._start_all()
         for inbox, changes in found.changes.items():
             if inbox not in found.cut:
                 frames = _frames(changes, found.unread[inbox])
                 for subscription in self._by_inbox.get(inbox, ()):
                     subscription.put(frames)
         self._close(found.cut)  # their pages read the inbox when they connect again
+
+    def _start_all(self) -> None:
+        for subscriptions in self._by_inbox.values():
+            for subscription in subscriptions:
+                subscription.started.set()
 
     def _close(self, inboxes: Iterable[Inbox]) -> None:
         for inbox in inboxes:

@@ -58,6 +58,8 @@ _POSITION: Final = Struct(">q16s8s")
 _DIGEST_BYTES: Final = 8
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class InboxSources(NamedTuple):
@@ -156,7 +158,7 @@ def _storable(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC)
     except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
+        return _FIRST if at.year == _FIRST.year else _LAST
 
 
 def _cursor(position: EntryPosition, inbox: Inbox, *, is_unread: bool) -> str:

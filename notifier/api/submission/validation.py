@@ -256,12 +256,18 @@ class SubmitValidator:
         if fallback is None:
             return
         check_after(fallback, self._rules.max_ttl - (self._delay(submit) or timedelta()))
-        is_test = sender.mode is Mode.TEST
-        channel = self._channels.get(self._rules.test_channel if is_test else submit.channel)
-        check_unless(fallback, has_receipts=channel is None or channel.has_receipts)
+        check_unless(fallback, has_receipts=self._has_receipts(submit, sender))
         second = second_submit(submit, fallback)
         if faults := self._faults(second, sender):
             raise InvalidNotification.of(list(of_fallback(InvalidNotification.of(faults))))
+
+    def _has_receipts(self, submit: Submit, sender: Sender) -> bool:
+        """Whether receipts come for this submit, and would for that of a live key."""
+        names = [submit.channel]
+        if sender.mode is Mode.TEST:
+            names.append(self._rules.test_channel)
+        channels = [self._rules.channels.get(name) for name in names]
+        return all(channel is None or channel.has_receipts for channel in channels)
 
     def _channel(self, submit: Submit) -> ChannelRules:
         rules = self._channels.get(submit.channel)

@@ -2,11 +2,14 @@
 -- Parameters: $1 the snapshot, $2 the tenants, $3 the modes and $4 the users of the inboxes, $5 the
 -- maximum of rows per inbox, $6 the maximum of all rows.
 -- Returns: one row per entry, with the `number` of its inbox, counted from 1, and `is_new` if it was
--- added since; `snapshot` is what was visible. One row with a null `number` if nothing was changed.
+-- added since; `snapshot` is what was visible, `timeline` as in inbox_now.sql. One row with a null
+-- `number` if nothing was changed. In the order of `number`: at the maximum of all rows a part of the
+-- last inbox, and those after it, are missing.
 -- (Transactions after the present are of another cluster, from which a dump was restored.)
-SELECT s.snapshot, c.number, c.id, c.subject, c.body, c.data, c.created_at, c.read_at, c.expires_at,
+SELECT s.snapshot, s.timeline, c.number, c.id, c.subject, c.body, c.data, c.created_at, c.read_at, c.expires_at,
        NOT pg_visible_in_snapshot(c.added, $1::text::pg_snapshot) AS is_new
-FROM (SELECT pg_current_snapshot()::text AS snapshot) s
+FROM (SELECT pg_current_snapshot()::text AS snapshot,
+             left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline) s
 LEFT JOIN LATERAL (
     SELECT t.number, e.*
     FROM unnest($2::text[], $3::text[], $4::text[])
@@ -19,6 +22,6 @@ LEFT JOIN LATERAL (
           AND NOT pg_visible_in_snapshot(i.changed, $1::text::pg_snapshot)
         ORDER BY i.changed LIMIT $5
     ) e
-    LIMIT $6
+    ORDER BY t.number LIMIT $6
 ) c ON true
 ORDER BY c.number, c.created_at, c.id

@@ -1,4 +1,5 @@
--- Drops fallbacks that wait, and what they would submit, because their recipient is erased.
+-- Drops fallbacks that wait, and what they would submit: their recipient is erased, or that of the first
+-- notification wants no more.
 -- Parameters: $1 ids.
 -- Repeating it changes nothing. One that a process submits at this moment stays submitted.
 UPDATE fallbacks SET look_at = NULL, submit = NULL
