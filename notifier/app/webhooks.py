@@ -72,6 +72,7 @@ def webhook_settings(settings: Settings) -> WebhookSettings:
         refusals_in_a_row=0,
         retry_s=webhooks.retry_s,
         disable_after_s=webhooks.disable_after_s,
+        allow_http=webhooks.allow_http,
         allow_private=webhooks.allow_private,
         per_endpoint=webhooks.per_endpoint,
     )

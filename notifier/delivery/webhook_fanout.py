@@ -6,22 +6,27 @@ the id of a call follows from event and webhook, so that it may be repeated at a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
 from notifier.domain.errors import StoreError
 from notifier.domain.event_cursor import decode_cursor, encode_cursor
-from notifier.domain.webhooks import MAX_WAITING, call_id, call_of
+from notifier.domain.turns import turn_of
+from notifier.domain.webhooks import MAX_WAITING, OF_DEPLOYMENT, call_id, call_of
 from notifier.ports.events import CursorGone
+from notifier.ports.store import NO_TURNS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from notifier.domain.event_cursor import EventCursor
     from notifier.domain.notification import NewNotification, NotificationId
+    from notifier.domain.tenants import TenantId
+    from notifier.domain.webhooks import Webhook
     from notifier.lifecycle import Clock
     from notifier.ports.events import EventPage, EventReader
     from notifier.ports.observer import WebhookObserver
@@ -42,6 +47,14 @@ _MARGIN: Final = timedelta(seconds=5)
 """How much earlier than the last event that was seen one begins after a restore of Postgres."""
 
 log = structlog.get_logger(__name__)
+
+
+class _Calls(NamedTuple):
+    """The calls of a page, their turns, and the notifications whose recipients they name."""
+
+    items: Sequence[NewNotification]
+    turns: Mapping[NotificationId, int]
+    named: Collection[NotificationId]
 
 
 class WebhookFanout:
@@ -66,6 +79,7 @@ class WebhookFanout:
         self._ttl = ttl
         self._most_waiting = most_waiting
         self._held_until = self._asked_at = self._saved_at = self._counted_at = float("-inf")
+        self._is_shared = False
         self._stored: str | None = None
         self._cursor: EventCursor | None = None
 
@@ -101,8 +115,11 @@ class WebhookFanout:
         state = await self._store.take(HOLD_S)
         if state is None or state.since is None:
             self._lose()
+            if state is not None:  # calls of webhooks that were deleted may wait
+                await self._expire_surplus()
             return False
         self._held_until = now + HOLD_S
+        self._is_shared = state.is_shared
         if self._cursor is None or state.cursor != self._stored:
             self._stored = state.cursor
             self._cursor = await self._begin(state.cursor, state.since)
@@ -128,34 +145,31 @@ class WebhookFanout:
             log.warning("webhook_cursor_gone", at=cursor.at.isoformat())
             self._cursor = await self._reader.since(cursor.at - _MARGIN)
             return False
-        calls, named = await self._calls(page)
+        calls = await self._calls(page)
         now = self._clock()
-        if calls or now >= self._saved_at + SAVE_INTERVAL_S:
+        if calls.items or now >= self._saved_at + SAVE_INTERVAL_S:
             text = encode_cursor(page.cursor)
-            stored = await self._store.advance(self._stored, text, calls, named)
+            stored = await self._store.advance(
+                self._stored, text, calls.items, turns=calls.turns, named=calls.named
+            )
             if stored is None:
                 self._lose()
                 return True
             self._stored, self._saved_at = text, now
             self._observer.webhook_calls_stored(stored)
         self._cursor = page.cursor
-        first = min((each.event.at for each in page.events), default=page.cursor.at)
-        self._observer.webhook_lag(max(0.0, (page.cursor.at - first).total_seconds()))
+        first = min((each.event.at for each in page.events), default=page.read_at)
+        self._observer.webhook_lag(max(0.0, (page.read_at - first).total_seconds()))
         return page.is_complete
 
-    async def _calls(
-        self, page: EventPage
-    ) -> tuple[Sequence[NewNotification], Collection[NotificationId]]:
-        """Return the calls of a page, and the notifications whose recipients they name."""
-        if not page.events:
-            return (), ()
-        # Read after the events: a webhook that was made before an event is seen.
-        webhooks = await self._store.enabled()
+    async def _calls(self, page: EventPage) -> _Calls:
         calls: list[NewNotification] = []
         named: set[NotificationId] = set()
+        # Read after the events: a webhook that was made before an event is seen.
+        by_tenant = await self._enabled(page)
         for read in page.events:
             event = read.event
-            wanted = [webhook for webhook in webhooks if webhook.wants(event)]
+            wanted = [webhook for webhook in by_tenant[event.tenant] if webhook.wants(event)]
             if not wanted:
                 continue
             document = self._encoder.encode(event)
@@ -173,7 +187,16 @@ class WebhookFanout:
                 )
                 for webhook in wanted
             ]
-        return calls, named
+        turns = {call.id: turn_of(call.tenant) for call in calls if call.tenant != OF_DEPLOYMENT}
+        return _Calls(calls, turns if self._is_shared else NO_TURNS, named)
+
+    async def _enabled(self, page: EventPage) -> Mapping[TenantId | None, Sequence[Webhook]]:
+        """Return the webhooks that may want the events of a page."""
+        found: defaultdict[TenantId | None, list[Webhook]] = defaultdict(list)
+        if tenants := {read.event.tenant for read in page.events}:
+            for webhook in await self._store.enabled(tenants):
+                found[webhook.scope.tenant].append(webhook)
+        return found
 
     async def _expire_surplus(self) -> None:
         now = self._clock()
@@ -186,5 +209,7 @@ class WebhookFanout:
             log.warning("webhook_calls_expired", calls=expired, most_waiting=self._most_waiting)
 
     def _lose(self) -> None:
+        if self._cursor is not None:
+            self._observer.webhook_lag(0.0)
         self._held_until = float("-inf")
         self._cursor = None

@@ -2,8 +2,8 @@
 
 Calls of all webhooks share the consumers of one channel. A webhook that does not answer would take
 all of them, for as long as its calls last. So a webhook gets one call at a time until one has
-succeeded since the last failure, such webhooks together get at most half of the calls, and after
-failures a webhook rests.
+succeeded since the last failure, such webhooks and those that answer slowly together get at most
+half of the calls, and after failures a webhook rests.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ FIRST_REST_S: Final = 1.0
 MAX_DOUBLINGS: Final = 16
 ASSUMED_CALL_S: Final = 0.25
 """How long a call takes, until one was answered."""
+SLOW_S: Final = 1.0
+"""A webhook whose calls take longer, on average, is slow."""
 SMOOTHING: Final = 0.2
 MAX_KNOWN: Final = 10_000
 """Webhooks that are remembered. Then those without a call and a rest are forgotten."""
@@ -38,14 +40,19 @@ class _Endpoint:
     next_slot_at: float = 0.0
     call_s: float = ASSUMED_CALL_S
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether its calls succeed, and soon."""
+        return self.is_proven and self.call_s <= SLOW_S
+
 
 class CallLimits:
     """Counts the calls of each webhook. `most` is how many calls may be made at once in all."""
 
     def __init__(self, *, per_endpoint: int, most: int) -> None:
         self._per_endpoint = per_endpoint
-        self._most_unproven = max(1, most // 2)
-        self._unproven_calls = 0
+        self._most_doubtful = max(1, most // 2)
+        self._doubtful_calls = 0
         self._endpoints: dict[UUID, _Endpoint] = {}
 
     def parking_s(self, webhook: UUID, now: float, draw: float) -> float | None:
@@ -68,17 +75,17 @@ class CallLimits:
         return max(MIN_PARKED_S, slot_at - now)
 
     def begin(self, webhook: UUID) -> bool:
-        """Count a call; returns whether it is one of a webhook that has not succeeded."""
+        """Count a call; returns whether it is doubtful: its webhook is slow, or may not answer."""
         endpoint = self._endpoints.get(webhook) or self._add(webhook)
         endpoint.calls += 1
-        is_unproven = not endpoint.is_proven
-        self._unproven_calls += is_unproven
-        return is_unproven
+        is_doubtful = not endpoint.is_prompt
+        self._doubtful_calls += is_doubtful
+        return is_doubtful
 
-    def end(self, webhook: UUID, *, was_unproven: bool) -> None:
-        """Count that a call ended, whatever became of it. `was_unproven` is what `begin` said."""
+    def end(self, webhook: UUID, *, was_doubtful: bool) -> None:
+        """Count that a call ended, whatever became of it. `was_doubtful` is what `begin` said."""
         self._endpoints[webhook].calls -= 1
-        self._unproven_calls -= was_unproven
+        self._doubtful_calls -= was_doubtful
 
     def succeeded(self, webhook: UUID, call_s: float) -> None:
         """A call succeeded, which took so long."""
@@ -100,9 +107,9 @@ class CallLimits:
         endpoint.rest_until = now + min(MAX_REST_S, rest_s)
 
     def _has_room(self, endpoint: _Endpoint) -> bool:
-        if endpoint.is_proven:
-            return endpoint.calls < self._per_endpoint
-        return endpoint.calls == 0 and self._unproven_calls < self._most_unproven
+        if endpoint.calls >= (self._per_endpoint if endpoint.is_proven else 1):
+            return False
+        return endpoint.is_prompt or self._doubtful_calls < self._most_doubtful
 
     def _add(self, webhook: UUID) -> _Endpoint:
         if len(self._endpoints) >= MAX_KNOWN:

@@ -35,6 +35,7 @@ MAX_URL_LENGTH: Final = 2048
 MAX_WAITING: Final = 100_000
 """Calls that may wait for one webhook. The oldest ones beyond these expire."""
 MAX_OVERLAP: Final = timedelta(days=7)
+MAX_WAITING_IN_ALL: Final = 1_000_000
 SECRET_BYTES: Final = 32
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 not a secret
 WEBHOOK_QUEUE: Final = QueueKey(Channel(WEBHOOK_CHANNEL), Priority.MEDIUM)
@@ -125,9 +126,9 @@ def is_named(type_: str, events: Collection[str]) -> bool:
 
 
 def allowed_types(scope: WebhookScope) -> Sequence[str]:
-    """Return what the webhooks of a scope may name."""
+    """Return what the webhooks of a scope may name. The deployment has no events of tests."""
     if scope.tenant is None:
-        return sorted(DEPLOYMENT_TYPES | _OF_BOTH)
+        return sorted(_OF_BOTH | (DEPLOYMENT_TYPES if scope.mode is Mode.LIVE else set()))
     own = set(EventType) - DEPLOYMENT_TYPES - {EventType.WEBHOOK_TEST}
     return sorted({ALL_NOTIFICATIONS, *own})
 

@@ -22,12 +22,14 @@ class EventPage(NamedTuple):
     """What follows a cursor.
 
     `cursor` is where the next read continues. `is_complete`: it has seen all that was committed
-    when this page was read; otherwise there may be more, also if `events` is empty.
+    when this page was read; otherwise there may be more, also if `events` is empty. `read_at` is
+    when it was read, by Postgres's clock.
     """
 
     events: Sequence[ReadEvent]
     cursor: EventCursor
     is_complete: bool
+    read_at: datetime
 
 
 class CursorGone(NamedTuple):

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from notifier.domain.events import Event
 from notifier.domain.notification import NewNotification, NotificationId
+from notifier.domain.tenants import TenantId
 from notifier.domain.webhooks import (
     DisabledReason,
     Webhook,
@@ -22,6 +23,7 @@ from notifier.domain.webhooks import (
     WebhookTarget,
 )
 from notifier.ports.keys import Author
+from notifier.ports.store import NO_TURNS
 
 
 class WebhookRefusal(StrEnum):
@@ -110,11 +112,13 @@ class FanoutState(NamedTuple):
     """That this process may turn events into calls.
 
     `cursor` is the text of the cursor up to which this is done. None: not begun; then the events
-    since `since` are to be read. `since` None: there is no webhook.
+    since `since` are to be read. `since` None: there is no webhook. `is_shared`: several tenants
+    have webhooks.
     """
 
     cursor: str | None
     since: datetime | None
+    is_shared: bool
 
 
 class FanoutStore(Protocol):
@@ -123,7 +127,7 @@ class FanoutStore(Protocol):
     async def take(self, hold_s: float) -> FanoutState | None:
         """Take, or keep, the right to do it for this many seconds.
 
-        None: there is no webhook, or another process has it.
+        None: nothing is to be done, or another process has it. Without a webhook `since` is None.
         """
         ...
 
@@ -131,8 +135,8 @@ class FanoutStore(Protocol):
         """Give the right back."""
         ...
 
-    async def enabled(self) -> Sequence[Webhook]:
-        """Return all webhooks that are enabled."""
+    async def enabled(self, tenants: Collection[TenantId | None]) -> Sequence[Webhook]:
+        """Return the webhooks of these tenants that are enabled; None: of the deployment."""
         ...
 
     async def advance(
@@ -140,18 +144,24 @@ class FanoutStore(Protocol):
         before: str | None,
         after: str,
         calls: Sequence[NewNotification],
+        *,
+        turns: Mapping[NotificationId, int] = NO_TURNS,
         named: Collection[NotificationId] = (),
     ) -> int | None:
         """Store calls and move the cursor on, in one transaction; returns how many were new.
 
-        `named` are the notifications whose recipients the calls name. None, and nothing is stored,
-        if one of them was erased meanwhile, this process has lost the right, or the cursor is not
-        `before`. A call that is stored already is left out.
+        Calls that are not in `turns` are stored in turn 0. `named` are the notifications whose
+        recipients the calls name. None, and nothing is stored, if one of them was erased
+        meanwhile, this process has lost the right, or the cursor is not `before`. A call that is
+        stored already is left out.
         """
         ...
 
     async def expire_surplus(self, most: int) -> int:
-        """Let the oldest calls beyond `most` that wait for one webhook expire; returns how many."""
+        """Count the calls that wait, and let the oldest ones beyond `most` of a webhook expire.
+
+        With very many webhooks fewer wait for each. Returns how many expire.
+        """
         ...
 
 

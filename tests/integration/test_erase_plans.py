@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 STORED: Final = "notifications_pkey"
 BY_IDS: Final = r"id = ANY"
 BY_HASH: Final = "hash = "
+OF_USER: Final = "tenant = .*mode = .*user_id ="
+AFTER_USER: Final = r"ROW\(tenant, mode, user_id\) >"
 
 # Statement: its indexes, each with what its condition is like.
 SCANS: Final = {
@@ -50,6 +52,13 @@ SCANS: Final = {
         ("scrub_later_pkey", BY_IDS),
     },
     "scrub_live": {(LIVE, BY_IDS)},
+    "inbox_erase": {("inbox_entries_pkey", BY_IDS)},
+    "inbox_erase_users": {
+        ("inbox_entries_newest", OF_USER),
+        ("inbox_entries_changed", OF_USER),
+        ("inbox_entries_pkey", BY_IDS),
+    },
+    "inbox_users": {("inbox_entries_newest", AFTER_USER), ("inbox_entries_changed", AFTER_USER)},
 }
 
 

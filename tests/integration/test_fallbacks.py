@@ -18,9 +18,9 @@ from notifier.adapters.postgres import suppressions as suppressions_module
 from notifier.adapters.postgres.connection import ConnectionSettings, open_connection
 from notifier.adapters.postgres.fallbacks import SESSION_SETTINGS
 from notifier.adapters.postgres.statements import statement
+from notifier.api.rules import AddressKind, ChannelRules
 from notifier.api.submission.idempotency import RequestKeys
 from notifier.api.submission.stored_fields import KNOWN_FIELDS
-from notifier.api.rules import AddressKind, ChannelRules
 from notifier.delivery.fallback_runner import HOLD_S, RETRY
 from notifier.domain.credentials import Mode
 from notifier.domain.errors import InvalidNotification

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from notifier.adapters.postgres import webhooks as webhooks_module
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.events import open_events
 from notifier.adapters.postgres.keys import open_keys
@@ -30,6 +31,7 @@ from notifier.delivery.webhook_fanout import HOLD_S, WebhookFanout
 from notifier.domain.credentials import Mode
 from notifier.domain.notification import Status
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
+from notifier.domain.turns import turn_of
 from notifier.domain.webhooks import (
     MAX_WEBHOOKS,
     Webhook,
@@ -46,7 +48,7 @@ from tests.builders import a_notification, a_result, worker_id
 from tests.live_rows import claim_new
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from notifier.domain.notification import NewNotification
     from tests.live_rows import Connection
@@ -340,8 +342,22 @@ async def test_another_process_begins_when_the_holder_has_been_silent(world: Wor
     await world.sent()
     await other.run_once()
     assert await world.calls() == {}
+    left_s = await world.connection.fetchval(
+        "SELECT date_part('epoch', held_until - now()) FROM webhook_fanout"
+    )
+    assert HOLD_S / 2 < left_s <= HOLD_S
+    await world.let_the_lease_end()
+    world.skew_s += webhook_fanout.TAKE_INTERVAL_S
+    await other.run_once()
+    assert await world.calls() == {str(made.id): 1}
+
+
+async def test_another_process_begins_at_once_when_the_holder_stops(world: World) -> None:
+    made = await world.create()
+    (holder, _), (other, _) = await world.process(), await world.process()
+    await holder.run_once()
+    await world.sent()
     await holder.release()
-    world.skew_s += HOLD_S
     await other.run_once()
     assert await world.calls() == {str(made.id): 1}
 
@@ -360,6 +376,82 @@ async def test_the_oldest_calls_beyond_the_maximum_expire(world: World) -> None:
     assert await world.store.estimate_backlog() == 0
     assert await world.calls() == {str(one.id): 8}
     assert two.events == ("notification.failed",)
+
+
+async def test_a_surplus_expires_from_the_oldest_on_in_as_many_statements_as_it_takes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks_module, "MAX_EXPIRED", 2)
+    await world.create()
+    fanout, connections = await world.process()
+    await world.sent(12)
+    await fanout.run_once()
+    await world.connection.execute("UPDATE live SET expires_at = now() + interval '1 hour'")
+    assert await connections.fanout.expire_surplus(5) == 7
+    rows = await world.connection.fetch("SELECT expires_at <= now() FROM live ORDER BY id")
+    assert [row[0] for row in rows] == [True] * 7 + [False] * 5
+
+
+async def test_with_many_webhooks_fewer_calls_wait_for_each(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks_module, "MAX_WAITING_IN_ALL", 12)
+    made = [await world.create() for _ in range(4)]
+    fanout, _ = await world.process()
+    await world.sent(5)
+    await fanout.run_once()
+    rows = await world.connection.fetch(
+        "SELECT n.recipient, count(*) FROM live JOIN notifications n USING (id)"
+        " WHERE live.expires_at > now() GROUP BY 1"
+    )
+    assert dict(map(tuple, rows)) == {str(each.id): 3 for each in made}
+
+
+async def test_calls_of_deleted_webhooks_do_not_count_as_a_backlog(world: World) -> None:
+    made = await world.create()
+    fanout, _ = await world.process()
+    await world.sent(4)
+    await fanout.run_once()
+    await world.webhooks.delete(LIVE, made.id, ADA)
+    for waiting in (4, 0):
+        world.skew_s += webhook_fanout.COUNT_INTERVAL_S + HOLD_S
+        await fanout.run_once()
+        await world.connection.execute("VACUUM ANALYZE live")
+        assert await world.connection.fetchval("SELECT waiting FROM webhook_fanout") == waiting
+        assert await world.store.estimate_backlog() == 0
+        await world.connection.execute("DELETE FROM live")
+
+
+async def test_calls_that_wait_keep_no_tenant_from_being_deleted(world: World) -> None:
+    await world.connection.execute("INSERT INTO tenants (name, note) VALUES ('shop', '')")
+    made = await world.create(SHOP)
+    fanout, connections = await world.process()
+    await fanout.run_once()
+    call = call_of(made.id, SHOP, call_id(uuid4(), made.id, made.created_at), b"{}", timedelta(1))
+    cursor = await world.connection.fetchval("SELECT cursor FROM webhook_fanout")
+    assert await connections.fanout.advance(cursor, "after", [call]) == 1
+    async with open_keys(ConnectionSettings(url=world.url)) as keys:
+        assert await keys.delete_tenant(TenantId("shop"), ADA) is None
+    assert await connections.calls.target(made.id) is None
+
+
+async def test_the_calls_of_each_tenant_wait_in_its_turn(world: World) -> None:
+    await world.connection.execute("INSERT INTO tenants (name, note) VALUES ('shop', '')")
+    of_default, of_shop = await world.create(), await world.create(SHOP)
+    await world.create(WebhookScope(None, Mode.LIVE), events=["pause.created"])
+    fanout, _ = await world.process()
+    items = [a_notification(), a_notification(tenant=SHOP.tenant)]
+    await world.store.insert(items, direct=())
+    for item in items:
+        await world.store.record([a_result(await claim_new(world.store, item), Status.SENT)])
+    await fanout.run_once()
+    rows = await world.connection.fetch(
+        "SELECT n.recipient, turn FROM live JOIN notifications n USING (id)"
+    )
+    turns = {str(of_default.id): turn_of(DEFAULT_TENANT), str(of_shop.id): turn_of(SHOP.tenant)}
+    assert dict(map(tuple, rows)) == turns
+    noted = await world.connection.fetch("SELECT turn FROM turns WHERE queue = 'webhook.medium'")
+    assert {row["turn"] for row in noted} == set(turns.values())
 
 
 async def test_a_webhook_that_has_only_failed_for_long_is_disabled_with_an_event(
@@ -388,6 +480,13 @@ async def test_a_webhook_that_has_only_failed_for_long_is_disabled_with_an_event
     await world.connection.execute(
         "UPDATE webhooks SET failing_since = now() - interval '101 s' WHERE id = $1", made.id
     )
+    seen = "UPDATE webhooks SET last_failure_at = now() - $2::interval WHERE id = $1"
+    await world.connection.execute(seen, made.id, timedelta(hours=25))
+    assert await note(failed_s=1.0, failing_s=1.0) == [], "it is the first one for a day"
+    await world.connection.execute(
+        "UPDATE webhooks SET failing_since = now() - interval '101 s' WHERE id = $1", made.id
+    )
+    await world.connection.execute(seen, made.id, timedelta(hours=23))
     assert await note(failed_s=1.0, failing_s=1.0) == ["failing"]
     assert await note(failed_s=1.0, failing_s=1.0) == []
     found = await world.webhooks.webhook(LIVE, made.id)
@@ -479,11 +578,11 @@ async def test_no_call_is_stored_that_names_somebody_who_was_erased_meanwhile(
     store = connections.fanout
     enabled = store.enabled
 
-    async def erased_meanwhile() -> Sequence[Webhook]:
+    async def erased_meanwhile(tenants: Collection[TenantId | None]) -> Sequence[Webhook]:
         await world.connection.execute(
             "UPDATE notifications SET recipient = '' WHERE id = $1", erased.id
         )
-        return await enabled()
+        return await enabled(tenants)
 
     monkeypatch.setattr(store, "enabled", erased_meanwhile)
     await fanout.run_once()

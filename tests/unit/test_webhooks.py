@@ -260,6 +260,7 @@ def test_types_of_events_are_those_of_the_scope() -> None:
         (["breaker.opened"], LIVE),
         (["webhook.test"], LIVE),
         (["notification.sent"], WebhookScope(None, Mode.LIVE)),
+        (["breaker.opened"], WebhookScope(None, Mode.TEST)),
     ):
         with pytest.raises(InvalidNotification):
             checked_events(names, scope)
@@ -277,21 +278,21 @@ class Limited:
         parked_s = self.limits.parking_s(webhook, self.now, 0.5)
         return self.limits.begin(webhook) if parked_s is None else parked_s
 
-    def succeed(self, webhook: UUID, was_unproven: bool = False) -> None:
+    def succeed(self, webhook: UUID, was_doubtful: bool = False) -> None:
         self.limits.succeeded(webhook, 0.2)
-        self.limits.end(webhook, was_unproven=was_unproven)
+        self.limits.end(webhook, was_doubtful=was_doubtful)
 
-    def fail(self, webhook: UUID, after_s: float = 0.0, was_unproven: bool = True) -> None:
+    def fail(self, webhook: UUID, after_s: float = 0.0, was_doubtful: bool = True) -> None:
         started_at, self.now = self.now, self.now + after_s
         self.limits.failed(webhook, started_at, self.now)
-        self.limits.end(webhook, was_unproven=was_unproven)
+        self.limits.end(webhook, was_doubtful=was_doubtful)
 
 
 def test_a_webhook_has_one_call_until_one_succeeds_and_then_four() -> None:
     limited, hook = Limited(), uuid4()
     assert limited.call(hook) is True
     assert limited.call(hook) >= MIN_PARKED_S
-    limited.succeed(hook, was_unproven=True)
+    limited.succeed(hook, was_doubtful=True)
     assert [limited.call(hook) for _ in range(4)] == [False] * 4
     assert limited.call(hook) >= MIN_PARKED_S
     limited.succeed(hook)
@@ -302,10 +303,26 @@ def test_webhooks_that_have_not_succeeded_share_half_of_the_calls() -> None:
     limited = Limited()
     good, hanging = uuid4(), [uuid4() for _ in range(20)]
     assert limited.call(good) is True
-    limited.succeed(good, was_unproven=True)
+    limited.succeed(good, was_doubtful=True)
     begun = [limited.call(hook) for hook in hanging]
     assert begun.count(True) == 8
     assert [limited.call(good) for _ in range(4)] == [False] * 4
+
+
+def test_webhooks_that_answer_slowly_share_half_of_the_calls_too() -> None:
+    limited = Limited()
+    good, slow = uuid4(), [uuid4() for _ in range(6)]
+    for hook in (good, *slow):
+        assert limited.call(hook) is True
+        limited.limits.succeeded(hook, 0.2 if hook == good else 14.0)
+        limited.limits.end(hook, was_doubtful=True)
+    begun = [limited.call(hook) for hook in slow * 4]
+    assert begun.count(True) == 8
+    assert [limited.call(good) for _ in range(4)] == [False] * 4
+    for _ in range(20):  # it is prompt again
+        limited.limits.succeeded(slow[0], 0.1)
+    limited.limits.end(slow[0], was_doubtful=True)
+    assert limited.call(slow[0]) is False
 
 
 def test_a_webhook_rests_longer_after_each_failure_and_not_after_a_success() -> None:
@@ -321,27 +338,27 @@ def test_a_webhook_rests_longer_after_each_failure_and_not_after_a_success() -> 
     assert rests[:4] == [1, 2, 4, 8]
     assert rests[-1] == MAX_REST_S
     assert limited.call(hook) is True
-    limited.succeed(hook, was_unproven=True)
+    limited.succeed(hook, was_doubtful=True)
     assert limited.call(hook) is False
 
 
 def test_calls_that_fail_together_count_as_one_failure() -> None:
     limited, hook = Limited(), uuid4()
     assert limited.call(hook) is True
-    limited.succeed(hook, was_unproven=True)
+    limited.succeed(hook, was_doubtful=True)
     assert [limited.call(hook) for _ in range(4)] == [False] * 4
     started_at = limited.now
     limited.now += 1
     for _ in range(4):
         limited.limits.failed(hook, started_at, limited.now)
-        limited.limits.end(hook, was_unproven=False)
+        limited.limits.end(hook, was_doubtful=False)
     assert limited.limits._endpoints[hook].rest_until == limited.now + 1
 
 
 def test_what_is_parked_comes_back_about_as_fast_as_the_webhook_takes_it() -> None:
     limited, hook = Limited(), uuid4()
     assert limited.call(hook) is True
-    limited.succeed(hook, was_unproven=True)
+    limited.succeed(hook, was_doubtful=True)
     for _ in range(4):
         limited.call(hook)
     parked = [limited.call(hook) for _ in range(100)]

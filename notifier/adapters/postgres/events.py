@@ -108,14 +108,14 @@ class PostgresEvents:
         events: list[ReadEvent] = []
         for row, reached in examined:
             if len(events) == limit:  # the last one had no place
-                return EventPage(events, cursor, is_complete=False)
+                return EventPage(events, cursor, is_complete=False, read_at=read.present.at)
             cursor = reached
             event = shown.event(row)
             if event is not None and (selection is None or selection.matches(event)):
                 events.append(ReadEvent(event, row.xid, cursor))
         if read.is_cut or len(rows) > bound:
-            return EventPage(events, cursor, is_complete=False)
-        return EventPage(events, read.seen, is_complete=True)
+            return EventPage(events, cursor, is_complete=False, read_at=read.present.at)
+        return EventPage(events, read.seen, is_complete=True, read_at=read.present.at)
 
     async def last(self, limit: int, selection: EventFilter) -> Sequence[Event]:
         found: list[Event] = []

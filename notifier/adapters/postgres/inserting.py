@@ -91,15 +91,18 @@ async def insert(
 
 
 async def insert_waiting(
-    connection: Connection[Record], items: Sequence[NewNotification], key: LookupKey
+    connection: Connection[Record],
+    items: Sequence[NewNotification],
+    turns: Mapping[NotificationId, int],
+    key: LookupKey,
 ) -> int:
     """Store notifications that a relay publishes, in a transaction of the caller.
 
-    Returns how many were not stored before.
+    The turns must have been noted. Returns how many were not stored before.
     """
     ordered = sorted(items, key=lambda item: item.id)
     parts = await lookup_parts(connection, key, ordered)
-    arrays = (*_arrays(ordered, ()), [])
+    arrays = (*_arrays(ordered, ()), _turns(ordered, Places((), turns)))
     return len(await _fetch(connection, "insert", arrays, parts))
 
 

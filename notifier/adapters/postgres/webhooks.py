@@ -7,6 +7,7 @@ clock.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uuid_utils.compat import uuid7
@@ -18,13 +19,14 @@ from notifier.adapters.postgres.connection import (
     open_connection,
 )
 from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
-from notifier.adapters.postgres.inserting import insert_waiting
+from notifier.adapters.postgres.inserting import NotedTurns, insert_waiting
 from notifier.adapters.postgres.lookups import LookupKey
 from notifier.adapters.postgres.statements import statement
 from notifier.domain.audit import Action
 from notifier.domain.credentials import Mode
 from notifier.domain.events import EventType
 from notifier.domain.webhooks import (
+    MAX_WAITING_IN_ALL,
     MAX_WEBHOOKS,
     WEBHOOK_QUEUE,
     DisabledReason,
@@ -33,6 +35,7 @@ from notifier.domain.webhooks import (
     WebhookStatus,
     WebhookTarget,
 )
+from notifier.ports.store import NO_TURNS
 from notifier.ports.webhooks import Disabled, FanoutState, WebhookRefusal
 
 if TYPE_CHECKING:
@@ -42,17 +45,20 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
     from notifier.domain.notification import NewNotification, NotificationId, WorkerId
+    from notifier.domain.tenants import TenantId
     from notifier.ports.keys import Author
     from notifier.ports.webhooks import CallSummary, NewWebhook, WebhookChange
 
 CONNECTIONS: Final = 1
 """How many connections `open_webhooks` opens."""
-CALL_CONNECTIONS: Final = 3
+CALL_CONNECTIONS: Final = 4
 """How many connections a worker opens for webhooks, all but the first when there are any."""
 MAX_INSERTED: Final = 500
 """Calls that one statement stores."""
 MAX_EXPIRED: Final = 10_000
-"""Calls of one webhook that one statement lets expire."""
+"""Calls that one statement lets expire."""
+COUNT_TIMEOUT_S: Final = 60.0
+"""Of the statements that read all calls that wait."""
 _PLAN_ONCE: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_bitmapscan": "off",
@@ -178,28 +184,39 @@ class PostgresFanout:
         self._counting = counting
         self._worker = worker
         self._key = LookupKey()
+        self._noted_turns = NotedTurns()
 
     async def take(self, hold_s: float) -> FanoutState | None:
         rows = await self._connection.fetch(statement("webhook_fanout_take"), self._worker, hold_s)
-        if not rows or rows[0]["since"] is None:
+        if not rows:
             return None
-        return FanoutState(rows[0]["cursor"], rows[0]["since"])
+        (row,) = rows
+        return FanoutState(row["cursor"], row["since"], is_shared=row["is_shared"])
 
     async def release(self) -> None:
         await self._connection.fetch(statement("webhook_fanout_release"), self._worker)
 
-    async def enabled(self) -> Sequence[Webhook]:
-        rows = await self._connection.fetch(statement("webhooks_enabled"))
-        return list(map(_webhook, rows))
+    async def enabled(self, tenants: Collection[TenantId | None]) -> Sequence[Webhook]:
+        rows = await self._connection.fetch(
+            statement("webhooks_enabled"),
+            [tenant for tenant in tenants if tenant is not None],
+            None in tenants,
+            list(Mode),
+        )
+        return [_webhook(row) for row in rows]
 
     async def advance(
         self,
         before: str | None,
         after: str,
         calls: Sequence[NewNotification],
+        *,
+        turns: Mapping[NotificationId, int] = NO_TURNS,
         named: Collection[NotificationId] = (),
     ) -> int | None:
         stored = 0
+        async with self._connection.acquire() as connection:
+            await self._noted_turns.note(connection, calls, turns)
         async with self._connection.acquire() as connection, connection.transaction():
             if named:
                 locked = await connection.fetch(
@@ -214,17 +231,23 @@ class PostgresFanout:
                 return None
             for start in range(0, len(calls), MAX_INSERTED):
                 chunk = calls[start : start + MAX_INSERTED]
-                stored += await insert_waiting(connection, chunk, self._key)
+                stored += await insert_waiting(connection, chunk, turns, self._key)
         return stored
 
     async def expire_surplus(self, most: int) -> int:
         (row,) = await self._counting.fetch(statement("webhook_calls_waiting"), str(WEBHOOK_QUEUE))
-        if row["waiting"] <= most:
-            return 0
-        expired = await self._counting.fetch(
-            statement("webhook_calls_expire"), str(WEBHOOK_QUEUE), most, MAX_EXPIRED
-        )
-        return len(expired)
+        expired, count = MAX_EXPIRED, 0
+        while row["waiting"] > most and expired == MAX_EXPIRED:
+            rows = await self._counting.fetch(
+                statement("webhook_calls_expire"),
+                str(WEBHOOK_QUEUE),
+                most,
+                MAX_EXPIRED,
+                MAX_WAITING_IN_ALL,
+            )
+            expired = len(rows)
+            count += expired
+        return count
 
 
 class PostgresCalls:
@@ -369,11 +392,12 @@ class WebhookConnections(NamedTuple):
 async def open_webhook_calls(
     settings: ConnectionSettings, worker: WorkerId, *, events: EventWriting = WRITE_EVENTS
 ) -> AsyncIterator[WebhookConnections]:
-    """What turns events into calls, and what the calls read and write: a connection each."""
+    """What turns events into calls, and what the calls read and write."""
     async with (
         open_connection(settings, _PLAN_ONCE) as fanout,
+        open_connection(replace(settings, timeout_s=COUNT_TIMEOUT_S)) as counting,
         open_connection(settings) as calls,
     ):
         yield WebhookConnections(
-            PostgresFanout(fanout, calls, worker), PostgresCalls(calls, events)
+            PostgresFanout(fanout, counting, worker), PostgresCalls(calls, events)
         )

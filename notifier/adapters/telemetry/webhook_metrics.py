@@ -30,7 +30,7 @@ class WebhookMetrics:
         )
         self._webhook_lag = Gauge(
             "notifier_webhook_lag_seconds",
-            "How old the first event was that was turned into calls last, 0 while there is none.",
+            "How long events wait until they are turned into calls, 0 while there is none.",
             registry=factory.registry,
         )
 

@@ -3,7 +3,8 @@
 -- Parameters: $1 name.
 -- Returns: one row if there is such a tenant: its `note`, and whether it `has_keys`, `has_schedules` or
 -- is `busy`. It was removed if none is true.
--- (No index has the tenant. Where many rows wait, the notifications since the oldest of them are read
+-- (Calls of its webhooks may wait: they fail when they are due, since their webhook is deleted.
+-- No index has the tenant. Where many rows wait, the notifications since the oldest of them are read
 -- once, not each by its id; where few wait, the planner reads only theirs.)
 WITH found AS (
     SELECT name, note, created_at,
@@ -11,7 +12,7 @@ WITH found AS (
                    WHERE tenant = $1 AND (expires_at IS NULL OR expires_at > now())) AS has_keys,
            EXISTS (SELECT FROM schedules WHERE tenant = $1) AS has_schedules,
            EXISTS (SELECT FROM live l JOIN notifications n USING (id)
-                   WHERE n.tenant = $1
+                   WHERE n.tenant = $1 AND l.queue NOT LIKE 'webhook.%'
                      AND n.id >= (SELECT id FROM live ORDER BY id LIMIT 1))
                OR EXISTS (SELECT FROM operations WHERE tenant = $1 AND status = 'running') AS busy
     FROM tenants WHERE name = $1

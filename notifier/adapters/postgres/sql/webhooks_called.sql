@@ -1,5 +1,5 @@
 -- Notes what the calls of webhooks resulted in, and disables those whose calls have only failed for
--- long. Calls of another URL than that of the webhook do not count.
+-- long. A failure after a day without any begins anew. Calls of another URL than that of the webhook do not count.
 -- Parameters, one value per webhook: $1 ids, $2 the URL of the calls, $3 how many seconds ago the last
 -- one succeeded (null: none did), $4 ... the last one failed, $5 ... the first one failed that no
 -- success followed. $6 after how many seconds of failures a webhook is disabled.
@@ -10,7 +10,8 @@ WITH called AS (
         AS t (id, url, succeeded_s, failed_s, failing_s)
 ), found AS (
     SELECT w.id, w.status, c.succeeded_s, c.failed_s, c.failing_s,
-           CASE WHEN c.succeeded_s IS NULL AND w.failing_since IS NOT NULL THEN w.failing_since
+           CASE WHEN c.succeeded_s IS NULL AND w.failing_since IS NOT NULL
+                     AND coalesce(w.last_failure_at > now() - interval '1 day', true) THEN w.failing_since
                 ELSE now() - c.failing_s * interval '1 second' END AS failing_since
     FROM webhooks w JOIN called c ON c.id = w.id AND c.url = w.url
     ORDER BY w.id FOR UPDATE OF w

@@ -16,6 +16,7 @@ class WebhookSettings(
 
     retry_s: tuple[float, ...]
     disable_after_s: float
+    allow_http: bool = False
     allow_private: tuple[str, ...] = ()
     per_endpoint: int = 4
 

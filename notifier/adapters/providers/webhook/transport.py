@@ -25,6 +25,7 @@ from notifier.domain.public_addresses import IpNetwork, may_be_called, parse_add
 from notifier.ports.webhooks import Answered, Unanswered
 
 ADDRESS_REFUSED: Final = "address_refused"
+SCHEME_REFUSED: Final = "scheme_refused"
 MAX_RETRY_AFTER: Final = timedelta(hours=1)
 _REFUSED_DETAIL: Final = "its address is not public, and not in webhooks.allow_private"
 
@@ -44,12 +45,15 @@ class PublicAddresses:
 class CurlTransport:
     """Implements ports.webhooks.WebhookTransport."""
 
-    def __init__(self, client: HttpClient) -> None:
+    def __init__(self, client: HttpClient, *, allow_http: bool) -> None:
         self._client = client
+        self._schemes = ("https://", "http://") if allow_http else ("https://",)
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes
     ) -> Answered | Unanswered:
+        if not url.lower().startswith(self._schemes):  # stored while the settings allowed it
+            return Unanswered(SCHEME_REFUSED, "webhooks.allow_http is false")
         result = await self._client.request(url, headers, body)
         if isinstance(result, Failure) and may_repeat(result):
             result = await self._client.request(url, headers, body, is_fresh=True)
@@ -81,4 +85,4 @@ async def open_transport(name: str, settings: WebhookSettings) -> AsyncIterator[
     )
     guard = PublicAddresses(parse_networks(settings.allow_private))
     async with open_client(name, options, guard) as client:
-        yield CurlTransport(client)
+        yield CurlTransport(client, allow_http=settings.allow_http)
