@@ -17,7 +17,13 @@ from notifier.domain.blobs import blob_id
 from notifier.domain.credentials import Mode
 from notifier.domain.fallbacks import MIN_AFTER_S
 from notifier.domain.keys import KeyScope
-from notifier.domain.notification import FallbackView, NewNotification, NotificationId, Status
+from notifier.domain.notification import (
+    FallbackView,
+    NewNotification,
+    NotificationId,
+    Status,
+    Unless,
+)
 from notifier.domain.tenants import DEFAULT_TENANT
 from notifier.ports.store import KeyOwner
 from tests.fallback_processes import SMS, fallback_body
@@ -314,7 +320,9 @@ async def test_both_notifications_show_the_fallback(
     _, two = await ask(client, submit_body())
     first, second = (stored_of(store, each).id for each in (one, two))
     at = datetime(2026, 12, 1, 9, tzinfo=UTC)
-    fallback = FallbackView(after_s=600.0, channel="sms", at=at, notification=second)
+    fallback = FallbackView(
+        after_s=600.0, channel="sms", at=at, unless=Unless.DELIVERED, notification=second
+    )
     store.views[first] = replace(store.views[first], fallback=fallback)
     store.views[second] = replace(store.views[second], fallback_of=first)
     async with client.get(f"{PATH}/{first}") as response:
@@ -323,6 +331,7 @@ async def test_both_notifications_show_the_fallback(
         "after_s": 600,
         "channel": "sms",
         "at": "2026-12-01T09:00:00Z",
+        "unless": "delivered",
         "notification": str(second),
     }
     assert shown["fallback_of"] is None

@@ -440,7 +440,8 @@ async def test_the_calls_of_each_tenant_wait_in_its_turn(world: World) -> None:
     of_default, of_shop = await world.create(), await world.create(SHOP)
     await world.create(WebhookScope(None, Mode.LIVE), events=["pause.created"])
     fanout, _ = await world.process()
-    items = [a_notification(), a_notification(tenant=SHOP.tenant)]
+    shop = TenantId("shop")
+    items = [a_notification(), a_notification(tenant=shop)]
     await world.store.insert(items, direct=())
     for item in items:
         await world.store.record([a_result(await claim_new(world.store, item), Status.SENT)])
@@ -448,7 +449,7 @@ async def test_the_calls_of_each_tenant_wait_in_its_turn(world: World) -> None:
     rows = await world.connection.fetch(
         "SELECT n.recipient, turn FROM live JOIN notifications n USING (id)"
     )
-    turns = {str(of_default.id): turn_of(DEFAULT_TENANT), str(of_shop.id): turn_of(SHOP.tenant)}
+    turns = {str(of_default.id): turn_of(DEFAULT_TENANT), str(of_shop.id): turn_of(shop)}
     assert dict(map(tuple, rows)) == turns
     noted = await world.connection.fetch("SELECT turn FROM turns WHERE queue = 'webhook.medium'")
     assert {row["turn"] for row in noted} == set(turns.values())

@@ -401,7 +401,7 @@ async def _erase_inboxes(
     connection: Connection[Record], hasher: LookupHasher, scope: Scope, operation: Operation
 ) -> None:
     """Remove what their inboxes had before the operation: entries outlive their notifications."""
-    channels, (tenant, mode) = scope.erasure.channels, scope.view
+    channels, tenant, mode = scope.erasure.channels, scope.view.tenant, scope.view.mode
     if channels and INBOX not in channels:
         return
     is_one = tenant is not None

@@ -395,7 +395,7 @@ async def open_webhook_calls(
     """What turns events into calls, and what the calls read and write."""
     async with (
         open_connection(settings, _PLAN_ONCE) as fanout,
-        open_connection(replace(settings, timeout_s=COUNT_TIMEOUT_S)) as counting,
+        open_connection(replace(settings, statement_timeout_s=COUNT_TIMEOUT_S)) as counting,
         open_connection(settings) as calls,
     ):
         yield WebhookConnections(
