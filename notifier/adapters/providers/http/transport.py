@@ -212,6 +212,7 @@ class _Exchange:
         self.curl = pycurl.Curl()
         self._sockets = sockets
         self._guard = guard
+        self._opening: socket.socket | None = None
         self._is_refused = False
         self._method = settings.method
         self._requests = 0
@@ -296,9 +297,13 @@ class _Exchange:
             self._is_refused = True
             refused: int = pycurl.SOCKET_BAD
             return refused
-        return socket.socket(family, kind, protocol)
+        self._opening = socket.socket(family, kind, protocol)
+        return self._opening
 
     def _socket_created(self, fd: int, _purpose: int) -> int:
+        if self._opening is not None:  # `fd` is a copy of it
+            self._opening.close()
+            self._opening = None
         self._sockets.add(fd)
         return _SOCKET_USABLE
 
