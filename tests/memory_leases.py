@@ -129,6 +129,9 @@ class FixedWorkers:
     def live_workers(self) -> Collection[WorkerId]:
         return list(self.ids)
 
+    def beating_workers(self) -> Collection[WorkerId]:
+        return list(self.ids)
+
 
 class LeaseProcess:
     """A process with a keeper and no relay; a worker adds itself to the live `workers`.

@@ -175,6 +175,13 @@ class LiveWorkers(Protocol):
         """The live workers that do not drain, this process included if it has a heartbeat row."""
         ...
 
+    def beating_workers(self) -> Collection[WorkerId]:
+        """Those of the other live workers whose heartbeats came up to now.
+
+        A worker that has just died is alive for DEAD_AFTER_S, but does not beat.
+        """
+        ...
+
 
 class Departures(Protocol):
     """Which processes have left: they died, or deleted their row."""

@@ -95,3 +95,15 @@ def test_no_process_leaves_during_an_outage_of_postgres() -> None:
     detector.beat_failed()
     detector.beat_succeeded([row(ANN, 2, age_s=30.0)], 33.0)
     assert (detector.departures, detector.has_left(ANN)) == (0, False)
+
+
+def test_a_process_whose_counter_has_not_moved_at_two_heartbeats_does_not_beat() -> None:
+    detector = FailureDetector()
+    detector.beat_succeeded([row(ANN, 1), row(BEN, 1)], 0.0)
+    assert detector.beating() == frozenset()
+    detector.beat_succeeded([row(ANN, 2), row(BEN, 2)], 1.0)
+    detector.beat_succeeded([row(ANN, 2), row(BEN, 3)], 2.0)
+    assert detector.beating() == {ANN, BEN}
+    detector.beat_succeeded([row(ANN, 2), row(BEN, 4)], 3.0)
+    assert detector.beating() == {BEN}
+    assert set(live_ids(detector)) == {ANN, BEN}

@@ -222,13 +222,13 @@ def test_one_lease_at_a_time_is_handed_over_to_the_first_in_rank() -> None:
     not_ann = [queue for queue in QUEUES if in_rank_order(queue)[0] != ANN]
     ann = [queue for queue in QUEUES if queue not in not_ann]
     policy.observe(WORKERS, 100.0 + HAND_OVER_INTERVAL_S - 0.5, is_able=True)
-    assert policy.choose_to_hand_over(QUEUES) is None
+    assert policy.choose_to_hand_over(QUEUES, WORKERS) is None
     policy.observe(WORKERS, 100.0 + HAND_OVER_INTERVAL_S, is_able=True)
-    assert policy.choose_to_hand_over([*ann, *not_ann]) == not_ann[0]
-    assert policy.choose_to_hand_over(not_ann) is None
+    assert policy.choose_to_hand_over([*ann, *not_ann], WORKERS) == not_ann[0]
+    assert policy.choose_to_hand_over(not_ann, WORKERS) is None
     policy.observe(WORKERS, 100.0 + 2 * HAND_OVER_INTERVAL_S, is_able=True)
-    assert policy.choose_to_hand_over(ann) is None
-    assert policy.choose_to_hand_over(not_ann[1:]) == not_ann[1]
+    assert policy.choose_to_hand_over(ann, WORKERS) is None
+    assert policy.choose_to_hand_over(not_ann[1:], WORKERS) == not_ann[1]
 
 
 def test_nothing_is_handed_over_to_a_worker_that_has_just_appeared() -> None:
@@ -236,27 +236,35 @@ def test_nothing_is_handed_over_to_a_worker_that_has_just_appeared() -> None:
     policy = LeasePolicy(second)
     policy.observe([second], 100.0, is_able=True)
     policy.observe(WORKERS, 150.0, is_able=True)
-    assert policy.choose_to_hand_over([EMAIL_HIGH]) is None
+    assert policy.choose_to_hand_over([EMAIL_HIGH], WORKERS) is None
     policy.observe([second], 155.0, is_able=True)
     policy.observe([first, second], 156.0, is_able=True)
     policy.observe([first, second], 156.0 + HAND_OVER_INTERVAL_S - 0.5, is_able=True)
-    assert policy.choose_to_hand_over([EMAIL_HIGH]) is None
+    assert policy.choose_to_hand_over([EMAIL_HIGH], WORKERS) is None
     policy.observe([first, second], 156.0 + HAND_OVER_INTERVAL_S, is_able=True)
-    assert policy.choose_to_hand_over([EMAIL_HIGH]) == EMAIL_HIGH
+    assert policy.choose_to_hand_over([EMAIL_HIGH], WORKERS) == EMAIL_HIGH
 
 
 def test_a_lease_that_came_back_is_not_offered_to_the_same_worker_soon() -> None:
     policy = a_policy(in_rank_order(EMAIL_HIGH)[1])
     policy.observe(WORKERS, 110.0, is_able=True)
-    assert policy.choose_to_hand_over([EMAIL_HIGH]) == EMAIL_HIGH
+    assert policy.choose_to_hand_over([EMAIL_HIGH], WORKERS) == EMAIL_HIGH
     policy.observe(WORKERS, 109.0 + HAND_OVER_RETRY_S, is_able=True)
-    assert policy.choose_to_hand_over([EMAIL_HIGH]) is None
+    assert policy.choose_to_hand_over([EMAIL_HIGH], WORKERS) is None
     policy.observe(WORKERS, 110.0 + HAND_OVER_RETRY_S, is_able=True)
-    assert policy.choose_to_hand_over([EMAIL_HIGH]) == EMAIL_HIGH
+    assert policy.choose_to_hand_over([EMAIL_HIGH], WORKERS) == EMAIL_HIGH
+
+
+def test_nothing_is_handed_over_to_a_worker_that_has_stopped_to_beat() -> None:
+    first, second, third = in_rank_order(EMAIL_HIGH)
+    policy = a_policy(second)
+    policy.observe(WORKERS, 110.0, is_able=True)
+    assert policy.choose_to_hand_over([EMAIL_HIGH], [second, third]) is None
+    assert policy.choose_to_hand_over([EMAIL_HIGH], [first]) == EMAIL_HIGH
 
 
 def test_a_worker_that_is_alone_hands_nothing_over() -> None:
     policy = LeasePolicy(ANN)
     policy.observe([ANN], 100.0, is_able=True)
     policy.observe([ANN], 200.0, is_able=True)
-    assert policy.choose_to_hand_over(QUEUES) is None
+    assert policy.choose_to_hand_over(QUEUES, WORKERS) is None

@@ -97,6 +97,9 @@ class Alone:
     def live_workers(self) -> list[WorkerId]:
         return []
 
+    def beating_workers(self) -> list[WorkerId]:
+        return []
+
 
 @pytest.mark.parametrize("error", ERRORS)
 class TestLoops:

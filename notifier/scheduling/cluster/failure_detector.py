@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from notifier.domain.liveness import DEAD_AFTER_S, MAX_BEAT_GAP_S
+from notifier.domain.liveness import BEAT_INTERVAL_S, DEAD_AFTER_S, MAX_BEAT_GAP_S
 from notifier.domain.notification import WorkerId
 from notifier.ports.heartbeat import DeadProcess, WorkerFigures
+
+BEATING_S: Final = 1.5 * BEAT_INTERVAL_S
+"""A counter that has moved since then is that of a process that beats."""
 
 
 @dataclass(slots=True)
@@ -81,6 +85,14 @@ class FailureDetector:
             for peer in self._peers.values()
             if not self._is_dead(peer) and (peer.has_moved or peer.figures.age_s < DEAD_AFTER_S)
         ]
+
+    def beating(self) -> frozenset[WorkerId]:
+        """The processes whose counter moved between the last heartbeats of this process."""
+        return frozenset(
+            peer.figures.id
+            for peer in self._peers.values()
+            if peer.has_moved and self._beat_at - peer.moved_at < BEATING_S
+        )
 
     def has_left(self, process: WorkerId) -> bool:
         """Whether another process is dead or had no row at the last heartbeat."""

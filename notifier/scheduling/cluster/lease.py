@@ -173,16 +173,21 @@ class LeasePolicy:
         """This process gives a lease up."""
         self._given_up_at[queue] = self._now
 
-    def choose_to_hand_over(self, queues: Iterable[QueueKey]) -> QueueKey | None:
+    def choose_to_hand_over(
+        self, queues: Iterable[QueueKey], beating: Collection[WorkerId]
+    ) -> QueueKey | None:
         """Choose one of the held leases for a worker that comes before this one in rank, or None.
 
-        At most one each HAND_OVER_INTERVAL_S.
+        At most one each HAND_OVER_INTERVAL_S, and only for one of those that are `beating`: a lease
+        that is left for a worker that has just died may come to one that has just started, which
+        counts the dead one as dead later than others do.
         """
         if self._now - self._handed_over_at < HAND_OVER_INTERVAL_S:
             return None
         for queue in queues:
             first = self._first_in_rank(queue)
-            if first != self._worker and self._may_offer(queue, first):
+            is_other = first != self._worker and first in beating
+            if is_other and self._may_offer(queue, first):
                 self._handed_over_at = self._now
                 self._offered[queue] = first, self._now
                 return queue

@@ -159,7 +159,10 @@ class LeaseKeeper:
                 self._policy.note_given_up(queue)
                 given_up.append(held.lease)
         await self._release(given_up)
-        to_hand_over = self._policy.choose_to_hand_over(self.held()) if self._may_acquire else None
+        to_hand_over = None
+        if self._may_acquire:
+            beating = self._workers.beating_workers()
+            to_hand_over = self._policy.choose_to_hand_over(self.held(), beating)
         if to_hand_over:
             self._held[to_hand_over].is_leaving = True
             self._usable = None

@@ -179,6 +179,10 @@ class Membership(ClusterFigures):
         )
         return [self._identity.id, *others] if is_one else others
 
+    def beating_workers(self) -> Collection[WorkerId]:
+        """Those of the other live workers whose heartbeats came up to now."""
+        return self._detector.beating().intersection(self.live_workers())
+
     @property
     def departures(self) -> int:
         """How often another process has left since the start of this one."""
