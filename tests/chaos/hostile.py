@@ -27,7 +27,7 @@ OPEN_FILES: Final = 1024
 
 MIN_REQUESTS: Final = 50
 """Requests of other clients during the attack."""
-TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE = 408, 413, 431
+TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE, OVERLOADED = 408, 413, 431, 503
 
 Attack = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -44,8 +44,8 @@ async def idle_connections(arena: Arena) -> Sequence[Figure]:
 
 
 async def endless_bodies(arena: Arena) -> Sequence[Figure]:
-    """Each client sends an endless body at full speed."""
-    return await _attacked(arena, 20, _endless, {TOO_LARGE})
+    """Each client sends an endless body at full speed; few may hold so much at once."""
+    return await _attacked(arena, 20, _endless, {TOO_LARGE, OVERLOADED})
 
 
 async def slow_bodies(arena: Arena) -> Sequence[Figure]:
