@@ -212,7 +212,7 @@ class PostgresStore:
             return await insert_keyed(connection, items, places, self._lookup_key, self._events)
 
     async def has_suppressions(self) -> bool:
-        # Behind the statements of maintenance it would be late on a slow link: then every batch asks.
+        # On a slow link it would be late behind maintenance: then every batch asks.
         rows = await self._connections.look.fetch(
             "SELECT EXISTS (SELECT FROM suppressions) AS has_any"
         )
