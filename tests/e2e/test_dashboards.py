@@ -12,6 +12,7 @@ from harness.client import QUEUES, Client, Document, open_client, submit_body, u
 from harness.prometheus import Prometheus, running_prometheus, scraping
 from harness.rabbitmq import RabbitmqNode
 from harness.system import System, running_system, urls
+from notifier.domain.webhooks import WEBHOOK_QUEUE
 from notifier.embedded.postgres import PostgresServer
 from tests.conftest import execute
 from tests.dashboards import Json, PanelQuery, dashboards, panels, queries
@@ -19,6 +20,7 @@ from tests.dashboards import Json, PanelQuery, dashboards, panels, queries
 # Failing fates come first: a breaker opens if the last calls of all failed.
 FATES = {"down": 1, "cut": 1, "refuse": 2, "flaky-2": 2, "throttle-2": 2, "ok": 20}
 SENT = FATES["ok"] * len(QUEUES)
+ALL_QUEUES = {*QUEUES, str(WEBHOOK_QUEUE)}
 MIN_SAMPLES = 3
 PROCESSES = 3  # one API and two workers: sums must be right for more than one process
 SETTINGS = {
@@ -147,14 +149,14 @@ async def test_a_variable_offers_every_queue_and_every_provider(loaded: Promethe
         for variable in dashboard["templating"]["list"]
         if variable["type"] == "query"
     }
-    assert offered == {"queue": set(QUEUES), "provider": {"smtp", "twilio", "fcm"}}
+    assert offered == {"queue": ALL_QUEUES, "provider": {"smtp", "twilio", "fcm", "webhook"}}
 
 
 async def test_panels_by_queue_and_by_process_have_all_series(
     loaded: Prometheus,
 ) -> None:
     limits = query_of("notifier-overview", "What limits each queue", "{{queue}}").filled()
-    assert {sample.labels["queue"] for sample in loaded.query(limits)} == set(QUEUES)
+    assert {sample.labels["queue"] for sample in loaded.query(limits)} == ALL_QUEUES
     memory = query_of("notifier-workers", "Memory", "{{job}} {{instance}}").filled()
     assert sorted(sample.labels["job"] for sample in loaded.query(memory)) == [
         "api",

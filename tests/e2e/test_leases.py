@@ -13,6 +13,7 @@ import asyncpg
 
 from harness.client import QUEUES, Client, submit_body, until
 from harness.system import Child, System
+from notifier.domain.webhooks import WEBHOOK_QUEUE
 from notifier.embedded.process import run_steps_async
 
 ROOT: Final = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ async def all_held_by(
     pids = {child.pid for child in children}
 
     def are_held(found: dict[str, int]) -> bool:
-        return set(found) == set(QUEUES) and set(found.values()) <= pids
+        return set(found) == {*QUEUES, str(WEBHOOK_QUEUE)} and set(found.values()) <= pids
 
     found: dict[str, int] = await until(lambda: holders(connection), are_held)
     return found

@@ -100,7 +100,7 @@ def with_the_default_tenant(case: Any) -> None:
         if is_named or "tenant" in submit:
             submit["tenant"] = "default"
     is_in_query = is_needed and not case.path.endswith("/versions")  # there the body has it
-    is_in_query |= case.path.startswith("/v1/inbox/")
+    is_in_query |= case.path.startswith(("/v1/inbox/", "/v1/webhooks"))
     if is_in_query or "tenant" in (case.query or {}):
         case.query = {**(case.query or {}), "tenant": "default"}
 
@@ -175,6 +175,23 @@ def with_own_mode(body: object) -> None:
         }
 
 
+def with_a_webhook(case: Any) -> None:
+    """Calls a URL and names events that a webhook of a tenant may have: no schema can say which."""
+    if not case.path.startswith("/v1/webhooks") or not isinstance(case.body, dict):
+        return
+    if "url" in case.body:
+        case.body["url"] = "https://shop.example.com/hooks"
+    if "events" in case.body:
+        case.body["events"] = ["notification.*"]
+
+
+def without_a_webhook_beside_others(body: object) -> None:
+    """Leaves out the webhook of a filter: no schema can say that others may not stand beside it."""
+    if isinstance(body, dict) and isinstance(body.get("filter"), dict):
+        body["filter"].pop("webhook", None)
+        body["filter"] = body["filter"] or {"tag": "sale"}
+
+
 def with_known_senders(body: object) -> None:
     """Names a sender of each kind: no schema can say which texts are one."""
     if isinstance(body, dict) and body.get("senders"):
@@ -231,7 +248,9 @@ def test_what_the_document_allows_is_accepted_and_answered_as_it_says(
         without_unrelated_filters(case.query)
         with_from_before_to(case.query)
         without_expiry(case.body)
+        without_a_webhook_beside_others(case.body)
         with_own_mode(case.body)
+        with_a_webhook(case)
         with_known_senders(case.body)
         with_the_default_tenant(case)
         without_template(case.body)

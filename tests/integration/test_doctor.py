@@ -794,8 +794,9 @@ class TestConfiguration:
         late = uuid7()
         await in_database(
             database_url,
-            "INSERT INTO fallbacks (id, after_s, channel, at, look_at, needs) SELECT id, 60, 'sms',"
-            f" now(), look_at, '{{}}' FROM (VALUES ('{late}'::uuid, now() - interval '2 min'),"
+            "INSERT INTO fallbacks (id, after_s, channel, unless, at, look_at, needs)"
+            " SELECT id, 60, 'sms', 'sent', now(), look_at, '{}'"
+            f" FROM (VALUES ('{late}'::uuid, now() - interval '2 min'),"
             " (gen_random_uuid(), now() + interval '1 min'), (gen_random_uuid(), NULL))"
             " AS t (id, look_at)",
         )

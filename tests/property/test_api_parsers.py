@@ -81,6 +81,7 @@ FALLBACK_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "after_s": st.floats(0, 4_000_000) | JSON,
     **{name: SUBMIT_FIELDS[name] for name in ("channel", "recipient", "content", "template")},
     **{name: SUBMIT_FIELDS[name] for name in ("variables", "locale")},
+    "unless": st.sampled_from(["sent", "delivered", "read"]) | JSON,
 }
 SUBMIT_FIELDS["fallback"] = st.fixed_dictionaries({}, optional=FALLBACK_FIELDS) | JSON
 ONE_FIELD = st.sampled_from(sorted(SUBMIT_FIELDS)).flatmap(

@@ -375,6 +375,7 @@ STORED: Final[dict[str, st.SearchStrategy[Any]]] = {
     "recipient_name": st.text() | JSON,
     "suppressed_copies": st.lists(st.text()) | JSON,
     "time_zone": st.sampled_from(["Europe/Berlin", "x"]) | JSON,
+    "event": st.just({"id": "e1", "type": "webhook.test", "data": {}}) | JSON,
     "mime": st.just(blob_id(FILE)) | JSON,
     "attachments": st.lists(
         st.fixed_dictionaries(

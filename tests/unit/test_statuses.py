@@ -43,6 +43,7 @@ list_expired            .       .       .       .      .     .       2        . 
 list_waiting            1       4       .       2      .     .       .        .         .          .          .       .
 match_lookup            1       1       1       1      2     1       2        1         1          1          1       2
 read_notifications      2       1       1       2      3     .       3        .         .          1          1       1
+receipts_complained     .       .       .       .      1     .       .        .         .          .          .       .
 receipts_end            .       .       .       .      .     .       .        .         .          3          1       .
 receipts_end_undo       .       .       .       .      .     .       .        .         .          1          1       .
 record                  .       .       .       5      .     .       1        .         .          .          .       .
@@ -85,6 +86,7 @@ TABLES = {
 OTHER_WORDS_IN_SQL = {
     *("closed", "open", "half_open", "unanswered"),  # of breakers
     "collapsed",
+    "complained",  # of receipts and their events
     *("tag", "tenant"),  # kinds of hold
     *("enabled", "disabled", "failing", "gone"),  # of webhooks
     *(

@@ -432,7 +432,7 @@ def _unless_rules(rules: ApiRules) -> Sequence[Json]:
     names = [name for name, channel in rules.submit_channels.items() if not channel.has_receipts]
     if not names:
         return ()
-    sent = {"properties": {"unless": {"enum": [Unless.SENT]}}}
+    sent = {"properties": {"unless": {"type": "string", "enum": [Unless.SENT]}}}
     return (
         {
             "if": {"properties": {"channel": _one_of(names)}, "required": ["channel"]},
