@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from notifier.ports.store import ExpiredRow
 
 CHECK_INTERVAL_S: Final = 0.5
-REST: Final = 2.0
+REST: Final = 0.5
 MAX_REST_S: Final = 0.5
 """How long a process rests after a step, compared with the step, and at most."""
 
@@ -42,7 +42,7 @@ class OperationRunner:
             while step := await self._steps.step():
                 self._report(step)
                 count += 1
-                # Claims, results and submits get Postgres for twice as long.
+                # Claims, results and submits get Postgres for half as long.
                 await rest(time.monotonic() - began_at, times=REST, max_s=MAX_REST_S)
                 began_at = time.monotonic()
         except StoreError as error:

@@ -105,11 +105,11 @@ class WebhookSender:
         webhook, event = _webhook_of(envelope.recipient), envelope.content.get(WEBHOOK_EVENT)
         if webhook is None or not isinstance(event, Mapping):
             return Refused(code="no_event", is_local=True)
-        was_doubtful = self._limits.begin(webhook)
+        counted_as = self._limits.begin(webhook)
         try:
             return await self._call(webhook, event)
         finally:
-            self._limits.end(webhook, was_doubtful=was_doubtful)
+            self._limits.end(webhook, counted_as)
 
     async def run_once(self) -> None:
         """Note what the calls resulted in since the last time. A failure repeats it later."""

@@ -2,13 +2,15 @@
 
 Calls of all webhooks share the consumers of one channel. A webhook that does not answer would take
 all of them, for as long as its calls last. So a webhook gets one call at a time until one has
-succeeded since the last failure, such webhooks and those that answer slowly together get at most
-half of the calls, and after failures a webhook rests.
+succeeded since the last failure. Those that fail get a fifth of the calls together, and those that
+are not known to answer soon, with these, half of them. After failures a webhook rests.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 from uuid import UUID
 
@@ -28,6 +30,17 @@ MAX_KNOWN: Final = 10_000
 """Webhooks that are remembered. Then those without a call and a rest are forgotten."""
 
 
+class Trust(Enum):
+    """What the last calls of a webhook say of its next one.
+
+    PROMPT: it will succeed, and soon. UNCERTAIN: none was made yet, or they take long.
+    """
+
+    PROMPT = "prompt"
+    UNCERTAIN = "uncertain"
+    FAILING = "failing"
+
+
 @dataclass(slots=True)
 class _Endpoint:
     """What is known of one webhook. All instants are of the monotonic clock."""
@@ -41,9 +54,11 @@ class _Endpoint:
     call_s: float = ASSUMED_CALL_S
 
     @property
-    def is_prompt(self) -> bool:
-        """Whether its calls succeed, and soon."""
-        return self.is_proven and self.call_s <= SLOW_S
+    def trust(self) -> Trust:
+        """What its last calls say of the next one."""
+        if self.failures:
+            return Trust.FAILING
+        return Trust.PROMPT if self.is_proven and self.call_s <= SLOW_S else Trust.UNCERTAIN
 
 
 class CallLimits:
@@ -51,8 +66,9 @@ class CallLimits:
 
     def __init__(self, *, per_endpoint: int, most: int) -> None:
         self._per_endpoint = per_endpoint
-        self._most_doubtful = max(1, most // 2)
-        self._doubtful_calls = 0
+        self._most_not_prompt = max(1, most // 2)
+        self._most_failing = max(1, most // 5)
+        self._calls: Counter[Trust] = Counter()
         self._endpoints: dict[UUID, _Endpoint] = {}
 
     def parking_s(self, webhook: UUID, now: float, draw: float) -> float | None:
@@ -74,18 +90,17 @@ class CallLimits:
         endpoint.next_slot_at = slot_at
         return max(MIN_PARKED_S, slot_at - now)
 
-    def begin(self, webhook: UUID) -> bool:
-        """Count a call; returns whether it is doubtful: its webhook is slow, or may not answer."""
+    def begin(self, webhook: UUID) -> Trust:
+        """Count a call; returns as what it is counted."""
         endpoint = self._endpoints.get(webhook) or self._add(webhook)
         endpoint.calls += 1
-        is_doubtful = not endpoint.is_prompt
-        self._doubtful_calls += is_doubtful
-        return is_doubtful
+        self._calls[endpoint.trust] += 1
+        return endpoint.trust
 
-    def end(self, webhook: UUID, *, was_doubtful: bool) -> None:
-        """Count that a call ended, whatever became of it. `was_doubtful` is what `begin` said."""
+    def end(self, webhook: UUID, counted_as: Trust) -> None:
+        """Count that a call ended, whatever became of it. `counted_as` is what `begin` said."""
         self._endpoints[webhook].calls -= 1
-        self._doubtful_calls -= was_doubtful
+        self._calls[counted_as] -= 1
 
     def succeeded(self, webhook: UUID, call_s: float) -> None:
         """A call succeeded, which took so long."""
@@ -109,7 +124,12 @@ class CallLimits:
     def _has_room(self, endpoint: _Endpoint) -> bool:
         if endpoint.calls >= (self._per_endpoint if endpoint.is_proven else 1):
             return False
-        return endpoint.is_prompt or self._doubtful_calls < self._most_doubtful
+        trust, failing = endpoint.trust, self._calls[Trust.FAILING]
+        if trust is Trust.PROMPT:
+            return True
+        if trust is Trust.FAILING and failing >= self._most_failing:
+            return False
+        return failing + self._calls[Trust.UNCERTAIN] < self._most_not_prompt
 
     def _add(self, webhook: UUID) -> _Endpoint:
         if len(self._endpoints) >= MAX_KNOWN:

@@ -29,6 +29,7 @@ from notifier.domain.webhook_calls import (
     MAX_REST_S,
     MIN_PARKED_S,
     CallLimits,
+    Trust,
 )
 from notifier.domain.webhooks import (
     WEBHOOK_QUEUE,
@@ -273,107 +274,124 @@ class Limited:
         self.limits = CallLimits(per_endpoint=4, most=most)
         self.now = 100.0
 
-    def call(self, webhook: UUID) -> float | bool:
+    def call(self, webhook: UUID) -> float | Trust:
         """Begin a call; returns what `begin` says, or for how long it is parked."""
         parked_s = self.limits.parking_s(webhook, self.now, 0.5)
         return self.limits.begin(webhook) if parked_s is None else parked_s
 
-    def succeed(self, webhook: UUID, was_doubtful: bool = False) -> None:
-        self.limits.succeeded(webhook, 0.2)
-        self.limits.end(webhook, was_doubtful=was_doubtful)
+    def parked_s(self, webhook: UUID) -> float:
+        """Try to begin a call that is parked; returns for how long."""
+        parked = self.call(webhook)
+        assert isinstance(parked, float)
+        return parked
 
-    def fail(self, webhook: UUID, after_s: float = 0.0, was_doubtful: bool = True) -> None:
+    def succeed(self, webhook: UUID, counted_as: Trust = Trust.PROMPT, call_s: float = 0.2) -> None:
+        self.limits.succeeded(webhook, call_s)
+        self.limits.end(webhook, counted_as)
+
+    def fail(self, webhook: UUID, counted_as: Trust, after_s: float = 0.0) -> None:
         started_at, self.now = self.now, self.now + after_s
         self.limits.failed(webhook, started_at, self.now)
-        self.limits.end(webhook, was_doubtful=was_doubtful)
+        self.limits.end(webhook, counted_as)
+
+
+PROMPT, UNCERTAIN, FAILING = Trust
 
 
 def test_a_webhook_has_one_call_until_one_succeeds_and_then_four() -> None:
     limited, hook = Limited(), uuid4()
-    assert limited.call(hook) is True
-    assert limited.call(hook) >= MIN_PARKED_S
-    limited.succeed(hook, was_doubtful=True)
-    assert [limited.call(hook) for _ in range(4)] == [False] * 4
-    assert limited.call(hook) >= MIN_PARKED_S
+    assert limited.call(hook) is UNCERTAIN
+    assert limited.parked_s(hook) >= MIN_PARKED_S
+    limited.succeed(hook, UNCERTAIN)
+    assert [limited.call(hook) for _ in range(4)] == [PROMPT] * 4
+    assert limited.parked_s(hook) >= MIN_PARKED_S
     limited.succeed(hook)
-    assert limited.call(hook) is False
+    assert limited.call(hook) is PROMPT
 
 
 def test_webhooks_that_have_not_succeeded_share_half_of_the_calls() -> None:
     limited = Limited()
-    good, hanging = uuid4(), [uuid4() for _ in range(20)]
-    assert limited.call(good) is True
-    limited.succeed(good, was_doubtful=True)
-    begun = [limited.call(hook) for hook in hanging]
-    assert begun.count(True) == 8
-    assert [limited.call(good) for _ in range(4)] == [False] * 4
+    good, new = uuid4(), [uuid4() for _ in range(20)]
+    assert limited.call(good) is UNCERTAIN
+    limited.succeed(good, UNCERTAIN)
+    assert [limited.call(hook) for hook in new].count(UNCERTAIN) == 8
+    assert [limited.call(good) for _ in range(4)] == [PROMPT] * 4
+
+
+def test_webhooks_that_fail_share_a_fifth_of_the_calls() -> None:
+    limited = Limited()
+    new, failing = uuid4(), [uuid4() for _ in range(8)]
+    for hook in failing:
+        assert limited.call(hook) is UNCERTAIN
+        limited.fail(hook, UNCERTAIN)
+    limited.now += 1.0
+    assert [limited.call(hook) for hook in failing].count(FAILING) == 3
+    assert limited.call(new) is UNCERTAIN
 
 
 def test_webhooks_that_answer_slowly_share_half_of_the_calls_too() -> None:
     limited = Limited()
     good, slow = uuid4(), [uuid4() for _ in range(6)]
     for hook in (good, *slow):
-        assert limited.call(hook) is True
-        limited.limits.succeeded(hook, 0.2 if hook == good else 14.0)
-        limited.limits.end(hook, was_doubtful=True)
-    begun = [limited.call(hook) for hook in slow * 4]
-    assert begun.count(True) == 8
-    assert [limited.call(good) for _ in range(4)] == [False] * 4
+        assert limited.call(hook) is UNCERTAIN
+        limited.succeed(hook, UNCERTAIN, call_s=0.2 if hook == good else 14.0)
+    assert [limited.call(hook) for hook in slow * 4].count(UNCERTAIN) == 8
+    assert [limited.call(good) for _ in range(4)] == [PROMPT] * 4
     for _ in range(20):  # it is prompt again
         limited.limits.succeeded(slow[0], 0.1)
-    limited.limits.end(slow[0], was_doubtful=True)
-    assert limited.call(slow[0]) is False
+    limited.limits.end(slow[0], UNCERTAIN)
+    assert limited.call(slow[0]) is PROMPT
 
 
 def test_a_webhook_rests_longer_after_each_failure_and_not_after_a_success() -> None:
     limited, hook = Limited(), uuid4()
     rests = []
-    for _ in range(12):
-        assert limited.call(hook) is True
-        limited.fail(hook, after_s=15.0)
+    for number in range(12):
+        counted_as = limited.call(hook)
+        assert counted_as is (FAILING if number else UNCERTAIN)
+        limited.fail(hook, counted_as, after_s=15.0)
         rests.append(limited.limits._endpoints[hook].rest_until - limited.now)
-        parked_s = limited.call(hook)
-        assert parked_s >= min(rests[-1], MAX_PARKED_S / 2)
+        assert limited.parked_s(hook) >= min(rests[-1], MAX_PARKED_S / 2)
         limited.now += rests[-1]
     assert rests[:4] == [1, 2, 4, 8]
     assert rests[-1] == MAX_REST_S
-    assert limited.call(hook) is True
-    limited.succeed(hook, was_doubtful=True)
-    assert limited.call(hook) is False
+    assert limited.call(hook) is FAILING
+    limited.succeed(hook, FAILING)
+    assert limited.call(hook) is PROMPT
 
 
 def test_calls_that_fail_together_count_as_one_failure() -> None:
     limited, hook = Limited(), uuid4()
-    assert limited.call(hook) is True
-    limited.succeed(hook, was_doubtful=True)
-    assert [limited.call(hook) for _ in range(4)] == [False] * 4
+    assert limited.call(hook) is UNCERTAIN
+    limited.succeed(hook, UNCERTAIN)
+    assert [limited.call(hook) for _ in range(4)] == [PROMPT] * 4
     started_at = limited.now
     limited.now += 1
     for _ in range(4):
         limited.limits.failed(hook, started_at, limited.now)
-        limited.limits.end(hook, was_doubtful=False)
+        limited.limits.end(hook, PROMPT)
     assert limited.limits._endpoints[hook].rest_until == limited.now + 1
 
 
 def test_what_is_parked_comes_back_about_as_fast_as_the_webhook_takes_it() -> None:
     limited, hook = Limited(), uuid4()
-    assert limited.call(hook) is True
-    limited.succeed(hook, was_doubtful=True)
+    assert limited.call(hook) is UNCERTAIN
+    limited.succeed(hook, UNCERTAIN)
     for _ in range(4):
         limited.call(hook)
-    parked = [limited.call(hook) for _ in range(100)]
+    parked = [limited.parked_s(hook) for _ in range(100)]
     assert parked == sorted(parked)
     per_s = 4 / limited.limits._endpoints[hook].call_s
     assert parked[-1] == pytest.approx(100 / per_s)
-    most = [limited.call(hook) for _ in range(100_000)]
+    most = [limited.parked_s(hook) for _ in range(100_000)]
     assert max(most) <= MAX_PARKED_S
     assert most[-1] >= MAX_PARKED_S / 2
 
 
 def test_webhooks_that_rest_are_not_forgotten_when_there_are_many() -> None:
     limited, dead = Limited(), uuid4()
-    assert limited.call(dead) is True
-    limited.fail(dead)
+    assert limited.call(dead) is UNCERTAIN
+    limited.fail(dead, UNCERTAIN)
     for _ in range(10_050):
         limited.limits.parking_s(uuid4(), limited.now, 0.5)
     assert dead in limited.limits._endpoints
