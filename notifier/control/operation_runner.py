@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from notifier.ports.store import ExpiredRow
 
 CHECK_INTERVAL_S: Final = 0.5
-REST: Final = 0.5
+REST: Final = 0.8
 MAX_REST_S: Final = 0.5
 """How long a process rests after a step, compared with the step, and at most."""
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 1
 """How many connections `open_operation_steps` opens."""
-MAX_CHANGED: Final = 500
+MAX_CHANGED: Final = 250
 """Notifications of one step."""
 MAX_DUE_RETRIES: Final = 500
 """A queue with so many retries that are due gets no more: they would stand before its own."""
