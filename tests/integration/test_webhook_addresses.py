@@ -88,9 +88,8 @@ async def test_an_allowed_network_is_called_and_no_other() -> None:
     async with receiver() as server, transport(allow_private=LOCAL) as sender:
         assert await post(sender, f"http://127.0.0.1:{server.port}/") == Answered(204)
         assert server.connections == 1
-        answer = await post(sender, f"http://[::1]:{server.port}/")
-        assert isinstance(answer, Unanswered)
-        assert answer.code == ADDRESS_REFUSED
+        assert isinstance(await post(sender, f"http://[::1]:{server.port}/"), Unanswered)
+        assert server.connections == 1
 
 
 async def test_no_redirect_is_followed() -> None:
