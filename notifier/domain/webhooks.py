@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from hashlib import sha256
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -18,6 +17,7 @@ import msgspec
 from notifier.domain.credentials import Mode
 from notifier.domain.events import Event, EventType, uuid7_of
 from notifier.domain.features import WEBHOOK_EVENT, WEBHOOKS
+from notifier.domain.idempotency import digest
 from notifier.domain.lookups import EVENT_OF, Lookup, LookupKind
 from notifier.domain.notification import (
     WEBHOOK_CHANNEL,
@@ -164,8 +164,8 @@ def signatures(keys: Sequence[bytes], message: str, at_s: int, body: bytes) -> s
 
 def call_id(event: UUID, webhook: UUID, at: datetime) -> NotificationId:
     """Return the id of the call of a webhook with an event: always the same one."""
-    entropy = sha256(b"webhook/%b/%b" % (event.bytes, webhook.bytes)).digest()
-    return NotificationId(uuid7_of(at, int.from_bytes(entropy[:16])))
+    text = b"webhook/%b/%b" % (event.bytes, webhook.bytes)
+    return NotificationId(uuid7_of(at, digest(text).int))
 
 
 def call_of(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
-    from notifier.ports.keys import AuditFilter
+    from notifier.ports.keys import AuditFilter, Author
 
 MAX_CANDIDATES: Final = 10_000
 """How many entries are read for a page, whatever of them matches."""
@@ -36,6 +36,28 @@ async def add_action(connection: Connection[Record], action: Action) -> None:
         _encoded(action.after),
         action.note,
         action.request_id,
+    )
+
+
+def row_action(
+    kind: str,
+    verb: str,
+    row: Record,
+    author: Author,
+    *,
+    before: Mapping[str, object] | None = None,
+    after: Mapping[str, object] | None = None,
+) -> Action:
+    """Return what somebody did with a row of this kind that has `id`, `tenant` and `note`."""
+    return Action(
+        actor=author.actor,
+        name=f"{kind}.{verb}",
+        target=f"{kind}:{row['id']}",
+        tenant=row["tenant"],
+        before=before,
+        after=after,
+        note=row["note"],
+        request_id=author.request_id,
     )
 
 

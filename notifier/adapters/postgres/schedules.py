@@ -11,14 +11,13 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from notifier.adapters.postgres.audit import add_action
+from notifier.adapters.postgres.audit import add_action, row_action
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
     open_connection,
 )
 from notifier.adapters.postgres.statements import statement
-from notifier.domain.audit import Action
 from notifier.domain.blobs import digest_of
 from notifier.domain.credentials import Mode
 from notifier.domain.cron import Cron
@@ -64,7 +63,9 @@ class PostgresSchedules:
                 is_known = scope.tenant in {"", *(each["name"] for each in names)}
                 return ScheduleRefusal.TOO_MANY if is_known else ScheduleRefusal.UNKNOWN_TENANT
             if row["is_new"]:
-                await add_action(connection, _action("created", row, author, after=_shown(row)))
+                await add_action(
+                    connection, row_action("schedule", "created", row, author, after=_shown(row))
+                )
         return AddedSchedule(_schedule(row), row["is_new"])
 
     async def schedules(self, scope: ScheduleScope) -> Sequence[Schedule]:
@@ -99,7 +100,9 @@ class PostgresSchedules:
                 return ScheduleRefusal.EXISTS
             await add_action(
                 connection,
-                _action("changed", row, author, before=_shown(before), after=_shown(row)),
+                row_action(
+                    "schedule", "changed", row, author, before=_shown(before), after=_shown(row)
+                ),
             )
         return _schedule(row)
 
@@ -112,7 +115,9 @@ class PostgresSchedules:
         async with self._connection.acquire() as connection, connection.transaction():
             row = await connection.fetchrow(statement("schedule_delete"), id, *scope)
             if row is not None:
-                await add_action(connection, _action("deleted", row, author, before=_shown(row)))
+                await add_action(
+                    connection, row_action("schedule", "deleted", row, author, before=_shown(row))
+                )
         return row is not None
 
 
@@ -201,26 +206,6 @@ def _shown(row: Record) -> Mapping[str, object]:
         "note": row["note"],
         "notification_digest": str(digest(row["notification"])),
     }
-
-
-def _action(
-    verb: str,
-    row: Record,
-    author: Author,
-    *,
-    before: Mapping[str, object] | None = None,
-    after: Mapping[str, object] | None = None,
-) -> Action:
-    return Action(
-        actor=author.actor,
-        name=f"schedule.{verb}",
-        target=f"schedule:{row['id']}",
-        tenant=row["tenant"],
-        before=before,
-        after=after,
-        note=row["note"],
-        request_id=author.request_id,
-    )
 
 
 @asynccontextmanager

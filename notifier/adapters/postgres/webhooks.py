@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uuid_utils.compat import uuid7
 
-from notifier.adapters.postgres.audit import add_action
+from notifier.adapters.postgres.audit import add_action, row_action
 from notifier.adapters.postgres.connection import (
     ConnectionSettings,
     PostgresConnection,
@@ -22,7 +22,6 @@ from notifier.adapters.postgres.event_writing import WRITE_EVENTS, EventWriting
 from notifier.adapters.postgres.inserting import NotedTurns, insert_waiting
 from notifier.adapters.postgres.lookups import LookupKey
 from notifier.adapters.postgres.statements import statement
-from notifier.domain.audit import Action
 from notifier.domain.credentials import Mode
 from notifier.domain.events import EventType
 from notifier.domain.webhooks import (
@@ -95,7 +94,9 @@ class PostgresWebhooks:
                 names = await connection.fetch(statement("tenants_read"))
                 is_known = scope.tenant in {None, "", *(each["name"] for each in names)}
                 return WebhookRefusal.TOO_MANY if is_known else WebhookRefusal.UNKNOWN_TENANT
-            await add_action(connection, _action("created", row, author, after=_shown(row)))
+            await add_action(
+                connection, row_action("webhook", "created", row, author, after=_shown(row))
+            )
         return _webhook(row)
 
     async def webhooks(self, scope: WebhookScope) -> Sequence[Webhook]:
@@ -136,7 +137,9 @@ class PostgresWebhooks:
                 return None
             await add_action(
                 connection,
-                _action("changed", row, author, before=_shown(before), after=_shown(row)),
+                row_action(
+                    "webhook", "changed", row, author, before=_shown(before), after=_shown(row)
+                ),
             )
             if not is_same and status == WebhookStatus.DISABLED:
                 await _announce_disabled(connection, self._events, row)
@@ -157,7 +160,8 @@ class PostgresWebhooks:
             if row is None:
                 return None
             await add_action(
-                connection, _action("rotated", row, author, after={"overlap_s": overlap_s})
+                connection,
+                row_action("webhook", "rotated", row, author, after={"overlap_s": overlap_s}),
             )
         return _webhook(row)
 
@@ -170,7 +174,9 @@ class PostgresWebhooks:
         async with self._connection.acquire() as connection, connection.transaction():
             row = await connection.fetchrow(statement("webhook_delete"), id, *scope)
             if row is not None:
-                await add_action(connection, _action("deleted", row, author, before=_shown(row)))
+                await add_action(
+                    connection, row_action("webhook", "deleted", row, author, before=_shown(row))
+                )
         return row is not None
 
 
@@ -350,26 +356,6 @@ def _shown(row: Record) -> Mapping[str, object]:
         "mode": row["mode"],
         "note": row["note"],
     }
-
-
-def _action(
-    verb: str,
-    row: Record,
-    author: Author,
-    *,
-    before: Mapping[str, object] | None = None,
-    after: Mapping[str, object] | None = None,
-) -> Action:
-    return Action(
-        actor=author.actor,
-        name=f"webhook.{verb}",
-        target=f"webhook:{row['id']}",
-        tenant=row["tenant"],
-        before=before,
-        after=after,
-        note=row["note"],
-        request_id=author.request_id,
-    )
 
 
 @asynccontextmanager
