@@ -7,7 +7,6 @@ finds is shared: an event is encoded once, for however many streams.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from notifier.api.events.encoding import frame_of
+from notifier.api.http.stream_queue import StreamQueue
 from notifier.api.http.stream_slots import StreamSlots
 from notifier.domain.errors import Overloaded, StoreError
 from notifier.lifecycle import Clock, uptime_s
@@ -83,7 +83,7 @@ class _Chunk:
         return by_tag
 
 
-class Subscription:
+class Subscription(StreamQueue[FedEvent]):
     """What one stream is given. `closed` is set when it gets no more, at a stop or if it is slow.
 
     `start` is the cursor after which it gets all events; set when `started` is. It has seen all
@@ -91,16 +91,13 @@ class Subscription:
     """
 
     def __init__(self, selection: EventFilter, holder: str, after: EventCursor | None) -> None:
+        super().__init__()
         self.selection = selection
         self.after = after
         self.holder = holder
         self.start: EventCursor | None = None
         self.reached: EventCursor | None = None
         """Where a stream is that has taken all that was queued."""
-        self.started = asyncio.Event()
-        self.closed = asyncio.Event()
-        self._queued: deque[FedEvent] = deque()
-        self._has_more = asyncio.Event()
 
     def begin(self, cursor: EventCursor) -> None:
         """Give it all events after this cursor, if the stream is not ahead of it."""
@@ -115,31 +112,8 @@ class Subscription:
             self.close()
             return False
         self.reached = reached
-        if events:
-            self._queued.extend(events)
-            self._has_more.set()
+        self._queue(events)
         return True
-
-    def close(self) -> None:
-        """Give it no more events. What is queued may still be taken."""
-        self.closed.set()
-        self.started.set()
-        self._has_more.set()
-
-    async def take(self, timeout_s: float) -> Sequence[FedEvent]:
-        """Return what is queued, once there is something; nothing after the time-out."""
-        if not self._queued:
-            self._has_more.clear()
-            if self.closed.is_set():
-                return ()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._has_more.wait()
-            except TimeoutError:
-                return ()
-        taken = list(self._queued)
-        self._queued.clear()
-        return taken
 
 
 class EventFeed:

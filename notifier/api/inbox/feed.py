@@ -7,13 +7,14 @@ followed. A frame is encoded once for all streams of an inbox.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
+from notifier.api.http.stream_queue import StreamQueue
 from notifier.api.inbox.documents import InboxAdded, InboxItem, InboxRead
 from notifier.domain.errors import Overloaded, StoreError
 from notifier.lifecycle import Clock, uptime_s
@@ -36,18 +37,15 @@ _ENCODER: Final = msgspec.json.Encoder()
 log = structlog.get_logger(__name__)
 
 
-class InboxSubscription:
+class InboxSubscription(StreamQueue[bytes]):
     """What one stream is given. `closed` is set when it gets no more.
 
     Everything that is committed after `started` was set is given to it.
     """
 
     def __init__(self) -> None:
-        self.started = asyncio.Event()
-        self.closed = asyncio.Event()
-        self._queued: deque[bytes] = deque()
+        super().__init__()
         self._queued_bytes = 0
-        self._has_more = asyncio.Event()
 
     def put(self, frames: Sequence[bytes]) -> None:
         """Queue frames. It is closed if too many are queued."""
@@ -56,27 +54,12 @@ class InboxSubscription:
         if is_too_much or len(self._queued) + len(frames) > MAX_QUEUED:
             self.close()
             return
-        self._queued.extend(frames)
-        self._has_more.set()
-
-    def close(self) -> None:
-        """Give it no more. What is queued may still be taken."""
-        self.closed.set()
-        self.started.set()
-        self._has_more.set()
+        self._queue(frames)
 
     async def take(self, timeout_s: float) -> Sequence[bytes]:
-        """Return what is queued, once there is something; nothing after the time-out."""
-        if not self._queued and not self.closed.is_set():
-            self._has_more.clear()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._has_more.wait()
-            except TimeoutError:
-                return ()
-        taken = list(self._queued)
-        self._queued.clear()
-        self._queued_bytes = 0
+        taken = await super().take(timeout_s)
+        if taken:
+            self._queued_bytes = 0
         return taken
 
 
