@@ -1,4 +1,4 @@
-"""Endpoints of webhooks over HTTP: each keeps what it got, and answers as it is told."""
+"""Endpoints of webhooks over HTTP: each keeps what it got, and answers as its caller sets it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 -- Notes what the calls of webhooks resulted in, and disables those whose calls have only failed for
--- long. A failure after a day without any begins anew. Calls of another URL than that of the webhook do not count.
+-- long. After a day without a failure the next one counts as the first. Calls of another URL than that of the webhook do not count.
 -- Parameters, one value per webhook: $1 ids, $2 the URL of the calls, $3 how many seconds ago the last
 -- one succeeded (null: none did), $4 ... the last one failed, $5 ... the first one failed that no
 -- success followed. $6 after how many seconds of failures a webhook is disabled.
