@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from http import HTTPStatus
 from itertools import islice
 from typing import Any, Final
 
@@ -77,7 +78,7 @@ class Client:
             return response.status, response.headers, await response.json(content_type=None)
 
     async def call(self, method: str, path: str, **more: Any) -> Any:
-        """Call the API at this path below /v1 and return the document."""
+        """Call the API at this path below /v1 and return the document; None if the response has none."""
         return await self._call(method, f"{self.api}/v1/{path}", **more)
 
     async def submit_one(self, body: Document) -> str:
@@ -187,7 +188,7 @@ class Client:
         headers = self._headers(url)
         async with self._session.request(method, url, headers=headers, **more) as response:
             assert response.ok, f"{method} {url}: {response.status} {await response.text()}"
-            return await response.json()
+            return await response.json() if response.status != HTTPStatus.NO_CONTENT else None
 
     def _headers(self, url: str) -> Mapping[str, str]:
         is_for_api = self.key and url.startswith(self.api)

@@ -13,6 +13,7 @@ from harness.run import Run
 from harness.stack import Place, Stack
 from harness.system import Child, System, running_system, urls
 from harness.tcp_proxy import LOOPBACK, open_proxies
+from harness.webhook_receiver import Receiver, open_receiver
 from notifier.embedded.process import run_steps_async
 from tests.chaos.earlier import export
 from tests.chaos.links import ProxiedLinks, ServerLinks, open_links
@@ -44,7 +45,7 @@ class Arena:
 
     `links_of` has the proxies of each worker by its pid. `environ` has further variables of the
     processes that it starts, `newer` those for this version after an upgrade. During an upgrade
-    `mail_sessions` has what each connection sent to the mail server.
+    `mail_sessions` has what each connection sent to the mail server. `receiver` serves webhooks.
     """
 
     stack: Stack
@@ -53,6 +54,7 @@ class Arena:
     links: ProxiedLinks | None
     api: Child
     trace: Trace | None = None
+    receiver: Receiver | None = None
     environ: dict[str, str] = field(default_factory=dict)
     newer: dict[str, str] = field(default_factory=dict)
     mail_sessions: Sequence[bytearray] = ()
@@ -146,13 +148,15 @@ async def open_arena(
     linked: bool,
     traced: bool = False,
     keyed: bool = False,
+    receives: bool = False,
     upgrades_from: str = "",
     **settings: object,
 ) -> AsyncIterator[Arena]:
     """Run sandbox, API and one worker per entry of `workers`, its arguments.
 
-    `keyed`: the API asks for keys, and the client has one of the deployment.
-    With `upgrades_from` API and workers are those of that commit, on its schema.
+    `keyed`: the API asks for keys, and the client has one of the deployment. `receives`: there is a
+    receiver of webhooks. With `upgrades_from` API and workers are those of that commit, on its
+    schema.
     """
     async with AsyncExitStack() as exits:
         place = await exits.enter_async_context(stack.place(is_migrated=not upgrades_from))
@@ -164,6 +168,7 @@ async def open_arena(
         links = await exits.enter_async_context(open_links(system, place)) if linked else None
         await run_steps_async(system.spawn_sandbox().starting())
         trace = Trace(place.folder / "trace.jsonl") if traced else None
+        receiver = await exits.enter_async_context(open_receiver()) if receives else None
         environ, newer = dict[str, str](), dict[str, str]()
         mail_sessions: Sequence[bytearray] = ()
         if upgrades_from:
@@ -187,6 +192,7 @@ async def open_arena(
             links=links,
             api=api,
             trace=trace,
+            receiver=receiver,
             environ=environ,
             newer=newer,
             mail_sessions=mail_sessions,

@@ -17,6 +17,7 @@ from tests.chaos.round import Fault
 from tests.chaos.servers import SERVERS
 from tests.chaos.steps import STEPS
 from tests.chaos.upgrade import UPGRADE
+from tests.chaos.webhooks import WEBHOOKS
 from tests.chaos.wires import WIRES
 
 ALL: Final = (
@@ -28,6 +29,7 @@ ALL: Final = (
     *REFUSED,
     *REVOKED,
     *OPERATIONS,
+    *WEBHOOKS,
     *STEPS,
     *SERVERS,
     *WIRES,

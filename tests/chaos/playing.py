@@ -131,6 +131,7 @@ async def _arena(stack: Stack, fault: Fault) -> AsyncIterator[Arena]:
                 linked=fault.linked,
                 traced=fault.traced,
                 keyed=fault.keyed,
+                receives=fault.receives,
                 upgrades_from=fault.upgrades_from,
                 **fault.settings,
             )
@@ -144,6 +145,7 @@ def _trial_arena(stack: Stack, trial: Trial) -> AbstractAsyncContextManager[Aren
         linked=trial.linked,
         traced=False,
         keyed=False,
+        receives=False,
         upgrades_from="",
         **trial.settings,
     )

@@ -16,6 +16,7 @@ import msgspec
 from harness.client import QUEUES, Document, until
 from harness.run import MIN_IN_FLIGHT, TooFewInFlight
 from harness.statuses import on_statuses
+from harness.webhook_receiver import Receiver
 from notifier.domain.notification import FINAL
 from tests.chaos.arena import Arena
 from tests.chaos.events import begin_reading, broken_events, read_events
@@ -66,6 +67,11 @@ class Round:
         assert self.arena.trace, "the fault needs traced=True"
         return self.arena.trace
 
+    @property
+    def receiver(self) -> Receiver:
+        assert self.arena.receiver, "the fault needs receives=True"
+        return self.arena.receiver
+
     async def aim(self, *statuses: str, more: int = 0) -> None:
         """Record the ids with these statuses as in flight. Raises TooFewInFlight.
 
@@ -100,8 +106,8 @@ async def nothing_more(_: Round) -> None:
 class Fault:
     """A fault. Its `variants` alternate from round to round. The load goes to `queues`.
 
-    `keyed`: the API asks for keys, and the load has one of the deployment.
-    With `upgrades_from` each round begins with a system of that commit.
+    `keyed`: the API asks for keys, and the load has one of the deployment. `receives`: the arena
+    has a receiver of webhooks. With `upgrades_from` each round begins with a system of that commit.
     """
 
     strike: Strike
@@ -114,6 +120,7 @@ class Fault:
     on_cluster: bool = False
     traced: bool = False
     keyed: bool = False
+    receives: bool = False
     upgrades_from: str = ""
     queues: Sequence[str] = QUEUES
     check: Check = nothing_more

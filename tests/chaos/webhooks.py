@@ -1,0 +1,110 @@
+"""The worker that turns events into calls of webhooks is killed again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from datetime import datetime
+from functools import partial
+from operator import le
+from typing import Final
+
+from harness.client import until
+from harness.statuses import on_statuses
+from tests.chaos.processes import PROCESS_S, SETTLES_S
+from tests.chaos.round import Fault, Round
+
+KILLS: Final = 3
+ENDPOINTS: Final = ("first", "second")
+CALLS_BETWEEN: Final = 50
+"""Calls that are stored after a kill before the next one: the worker does its work again."""
+SPREAD_S: Final = 1.0
+TAKEN_OVER_S: Final = 60.0
+RECEIVED_S: Final = 120.0
+STORED: Final = "SELECT count(*) FROM notifications WHERE queue = 'webhook.medium'"
+STORED_TWICE: Final = f"""SELECT count(*) - count(DISTINCT (recipient, content))
+                          FROM ({STORED.replace("count(*)", "recipient, content")}) AS calls"""
+ENDED: Final = on_statuses("SELECT id, status FROM statuses WHERE id::text = ANY($1)")
+
+
+async def fanout_killed(round_: Round) -> float:
+    """Kill the only worker three times, each time while it turns events into calls."""
+    run = round_.arena.run
+    for name in ENDPOINTS:
+        url = f"{round_.receiver.url}/{_endpoint(round_, name)}"
+        asked = {"url": url, "events": ["notification.*"]}
+        await run.client.call("POST", "webhooks", json=asked)
+    for _ in range(KILLS):
+        least = await run.number(STORED) + CALLS_BETWEEN
+        await until(lambda: run.number(STORED), partial(le, least), TAKEN_OVER_S)
+        await asyncio.sleep(round_.random.random() * SPREAD_S)
+        (child,) = run.workers
+        run.kill(child)
+        await asyncio.sleep(SETTLES_S)
+        await round_.aim("sending")
+        await round_.arena.join()
+    return time.time()
+
+
+async def each_end_is_called_once(round_: Round) -> None:
+    """Check the calls: one event of each end for each webhook. A call itself may be repeated."""
+    run, load = round_.arena.run, round_.load
+    webhooks = (await run.client.call("GET", "webhooks"))["items"]
+    made_at = max(datetime.fromisoformat(each["created_at"]).timestamp() for each in webhooks)
+    rows = await run.rows(ENDED, [id_ for id_, at in load.asked_at.items() if at > made_at])
+    ended = {(str(row["id"]), row["status"]) for row in rows}
+    missed = twice = calls = 0
+    for name in ENDPOINTS:
+        endpoint = _endpoint(round_, name)
+        enough = partial(le, len(ended))
+        await until(partial(_distinct, round_, endpoint), enough, RECEIVED_S)
+        events = _received(round_, endpoint)
+        missed += sum(not events[end] for end in ended)
+        twice += sum(events[end] > 1 for end in ended)
+        calls += len(round_.receiver.ids(endpoint))
+    round_.require(f"{missed} ends did not reach a webhook", holds=not missed)
+    round_.require(f"{twice} ends reached a webhook as two events", holds=not twice)
+    stored_twice = round(await run.number(STORED_TWICE))
+    round_.require(f"{stored_twice} calls are stored twice", holds=not stored_twice)
+    round_.found.append(f"{len(ended)} ends for each of {len(ENDPOINTS)} webhooks, {calls} calls")
+    for each in webhooks:
+        await run.client.call("DELETE", f"webhooks/{each['id']}")
+
+
+def _endpoint(round_: Round, name: str) -> str:
+    return f"{name}-{id(round_)}"
+
+
+async def _distinct(round_: Round, endpoint: str) -> int:
+    """Return how many events an endpoint received."""
+    return len(set(round_.receiver.ids(endpoint)))
+
+
+def _received(round_: Round, endpoint: str) -> Counter[tuple[str, str]]:
+    """Return how many events of each notification and status an endpoint received."""
+    events = defaultdict[tuple[str, str], set[str]](set)
+    for each in round_.receiver.received[endpoint]:
+        shown = each.event["data"]["notification"]
+        events[shown["id"], shown["status"]].add(each.headers["webhook-id"])
+    return Counter({end: len(ids) for end, ids in events.items()})
+
+
+WEBHOOKS: Final = (
+    Fault(
+        strike=fanout_killed,
+        timeout_s=PROCESS_S,
+        workers=((),),
+        receives=True,
+        settings={
+            "webhooks.allow_http": True,
+            "webhooks.allow_private": '["127.0.0.0/8"]',
+            "webhooks.retry_s": "[1, 2, 4, 4, 4, 4, 4, 4]",
+        },
+        check=each_end_is_called_once,
+        text=f"The only worker is killed (-9) {KILLS} times, each time while it turns events into "
+        "calls of webhooks, and another one joins. Each end of a notification reaches both "
+        "webhooks as one event. Recovery is that of the load, counted from when the last worker is "
+        "ready.",
+    ),
+)
