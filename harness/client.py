@@ -78,7 +78,7 @@ class Client:
             return response.status, response.headers, await response.json(content_type=None)
 
     async def call(self, method: str, path: str, **more: Any) -> Any:
-        """Call the API at this path below /v1 and return the document; None if the response has none."""
+        """Call the API at this path below /v1; return the document, None if there is none."""
         return await self._call(method, f"{self.api}/v1/{path}", **more)
 
     async def submit_one(self, body: Document) -> str:
