@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -22,25 +23,40 @@ BAD: dict[str, int | str] = {
     **{f"fail{number}": 500 for number in range(5)},
     "gone": 410,
 }
+STEADY_EVENTS = 600
+STEADY_INTERVAL_S = 0.05
 EVENTS = 2000
-"""Notifications that are sent: each is a call of every webhook."""
+"""Notifications that are sent at once: each is a call of every webhook."""
 CALL_S = 0.02
 CODES = 200
 CODE_INTERVAL_S = 0.1
+LATER = 1.1
 SLOWER = 1.25
 CODE_ADDS_MS = 20.0
 DELIVERED_S = 600.0
 
 
 async def webhooks(stack: Stack) -> Sequence[Figure]:
-    """2,000 events to 20 webhooks, of which 5 hang, 5 answer 500 and 1 answers 410.
+    """20 webhooks, of which 5 hang, 5 answer 500 and 1 answers 410.
 
-    Before, the same events go to the other 9 alone. Meanwhile login codes are submitted, 10 a
-    second; a wait is counted from before the request until the sandbox has the message.
+    600 events come one by one, 20 a second: a delay is counted from the event until the webhook has
+    its call. Then 2,000 come at once, and meanwhile login codes are submitted, 10 a second: a wait
+    is counted from before the request until the sandbox has the message. Before, the same events go
+    to the other 9 webhooks alone.
     """
     alone = await _measure(stack, {})
     beside = await _measure(stack, BAD)
     return [
+        Figure(name="9 webhooks alone: p50 of the delay", value=alone["p50_ms"], unit="ms"),
+        Figure(name="9 webhooks alone: p99 of the delay", value=alone["p99_ms"], unit="ms"),
+        Figure(name="... beside 11 that fail: p50", value=beside["p50_ms"], unit="ms"),
+        Figure(name="... beside 11 that fail: p99", value=beside["p99_ms"], unit="ms"),
+        Figure(
+            name="... p99 against alone",
+            value=beside["p99_ms"] / alone["p99_ms"],
+            unit="x",
+            high=LATER,
+        ),
         Figure(name="calls of 9 webhooks alone", value=alone["per_s"], unit="/s"),
         Figure(name="... beside 11 that fail", value=beside["per_s"], unit="/s"),
         Figure(
@@ -77,6 +93,8 @@ async def _measure(stack: Stack, bad: dict[str, int | str]) -> dict[str, float]:
         for name in names:
             body = {"url": f"{receiver.url}/{name}", "events": ["notification.sent"]}
             await run.client.call("POST", "webhooks", json=body)
+        steady = await _one_by_one(run, receiver)
+        delays = _delays(receiver)
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             codes = group.create_task(_codes(run))
@@ -84,12 +102,12 @@ async def _measure(stack: Stack, bad: dict[str, int | str]) -> dict[str, float]:
             for name in GOOD:
                 await until(
                     partial(_received, receiver, name),
-                    lambda count: count >= EVENTS,
+                    lambda count: count >= STEADY_EVENTS + EVENTS,
                     timeout_s=DELIVERED_S,
                 )
         took_s = time.monotonic() - began
         asked = codes.result()
-        wanted = len(ids) + len(asked)
+        wanted = steady + len(ids) + len(asked)
         for name in GOOD:
             await until(partial(_received, receiver, name), lambda count: count >= wanted)
         called = first_calls(await run.client.log())
@@ -98,6 +116,8 @@ async def _measure(stack: Stack, bad: dict[str, int | str]) -> dict[str, float]:
             " WHERE queue = 'webhook.medium'"
         )
         return {
+            "p50_ms": percentile(delays, 0.5),
+            "p99_ms": percentile(delays, 0.99),
             "per_s": len(GOOD) * EVENTS / took_s,
             "missed": sum(wanted - len(set(receiver.ids(name))) for name in GOOD),
             "twice": twice,
@@ -105,6 +125,29 @@ async def _measure(stack: Stack, bad: dict[str, int | str]) -> dict[str, float]:
             "code_ms": percentile(waits(asked, called), 0.99),
             "refused": CODES - len(asked),
         }
+
+
+async def _one_by_one(run: Run, receiver: Receiver) -> int:
+    """Submit the first events at their pace; return how many, once the good webhooks have them."""
+    began = time.monotonic()
+    for number in range(STEADY_EVENTS):
+        await asyncio.sleep(began + number * STEADY_INTERVAL_S - time.monotonic())
+        await run.client.submit_one(submit_body("push.low"))
+    for name in GOOD:
+        await until(partial(_received, receiver, name), lambda count: count >= STEADY_EVENTS)
+    return STEADY_EVENTS
+
+
+def _delays(receiver: Receiver) -> Sequence[float]:
+    """Return how many ms after its event each call reached a good webhook for the first time."""
+    clock_s = time.time() - asyncio.get_running_loop().time()
+    delays = []
+    for name in GOOD:
+        first = {call.headers["webhook-id"]: call for call in reversed(receiver.received[name])}
+        for call in first.values():
+            event_at = datetime.fromisoformat(call.event["timestamp"]).timestamp()
+            delays.append((call.at + clock_s - event_at) * 1000)
+    return delays
 
 
 async def _codes(run: Run) -> dict[str, float]:
