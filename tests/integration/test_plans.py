@@ -454,5 +454,5 @@ async def _read_by(
 
 async def _read(connection: Connection, other_sessions: int = 0) -> int:
     await until(lambda: connection.fetchval(SESSIONS), lambda count: count == other_sessions)
-    await connection.execute("SELECT pg_stat_force_next_flush()")  # of what the test itself has read
+    await connection.execute("SELECT pg_stat_force_next_flush()")  # of what the test has read
     return int(await connection.fetchval(ROWS_READ))
