@@ -18,6 +18,7 @@ from notifier.api.routes.blobs import BlobRoutes
 from notifier.api.routes.control import ControlRoutes
 from notifier.api.routes.events import EventRoutes, EventSources
 from notifier.api.routes.explanation import ExplanationRoutes
+from notifier.api.routes.failure_groups import FailureGroupRoutes
 from notifier.api.routes.failures import FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.inbox import InboxRoutes, InboxSources
@@ -47,6 +48,7 @@ from notifier.api.templating.filling import TemplateFilling
 from notifier.ports.acceptor import Acceptor
 from notifier.ports.blobs import BlobStore
 from notifier.ports.controls import PauseStore, ProbeStore, QuietHoursStore
+from notifier.ports.failures import FailureGroupReader
 from notifier.ports.health import MetricsSource, ReadinessCheck
 from notifier.ports.heartbeat import FeatureCheck
 from notifier.ports.keys import AccessStore
@@ -87,6 +89,7 @@ def create_api(
     schedules: ScheduleStore,
     events: EventSources | None,
     stats: StatsReader,
+    failure_groups: FailureGroupReader,
     receipts: ReceiptStore,
     verifiers: Mapping[str, ReceiptVerifier],
     observer: ReceiptObserver,
@@ -171,6 +174,7 @@ def create_api(
         AuditRoutes(store=access, rules=rules),
         SessionRoutes(gate=gate, rules=rules, address=address),
         StatsRoutes(store=stats, rules=rules),
+        FailureGroupRoutes(reader=failure_groups, rules=rules),
         ReferenceRoutes(openapi_document(ROUTES, rules), address),
     )
     return Litestar(

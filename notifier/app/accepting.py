@@ -196,6 +196,7 @@ async def open_api(
             schedules=schedules,
             events=events,
             stats=process.stats,
+            failure_groups=reader,
             receipts=receipts,
             verifiers=receipt_verifiers(settings),
             observer=process.metrics,

@@ -33,6 +33,8 @@ from notifier.domain.keys import Key, KeyScope, NewKey, granted
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.lifecycle import background_task
 from notifier.ports.keys import Author
+from notifier.ports.queries import View
+from tests.memory_failure_groups import MemoryFailureGroups
 from tests.stored_templates import email_template
 from tests.unit.fakes_api import (
     DEFAULT_RULES,
@@ -95,6 +97,7 @@ class Api:
     keys: PostgresKeys
     keyring: Keyring
     store: MemoryStore
+    groups: MemoryFailureGroups
     app: Litestar
 
     async def key(
@@ -217,14 +220,16 @@ async def open_api(url: str, rules: ApiRules = DEFAULT_RULES) -> AsyncIterator[A
     async with open_keys(settings) as keys, open_key_rates(settings) as rate_store:
         keyring, rates = Keyring(keys), KeyRates(rate_store, deadline_s=5.0)
         auth = KeyAuth(keyring=keyring, rates=rates, sessions=Sessions(keys, session_s=600.0))
-        store = MemoryStore()
-        app = make_api(store, rules, access=keys, auth=auth)
+        store, groups = MemoryStore(), MemoryFailureGroups()
+        app = make_api(store, rules, access=keys, auth=auth, failure_groups=groups)
         async with (
             background_task(keyring, "keys"),
             background_task(rates, "key rates"),
             open_client(app) as client,
         ):
-            yield Api(client=client, keys=keys, keyring=keyring, store=store, app=app)
+            yield Api(
+                client=client, keys=keys, keyring=keyring, store=store, groups=groups, app=app
+            )
 
 
 async def test_every_served_route_is_in_the_table_and_says_what_it_asks(api: Api) -> None:
@@ -351,6 +356,22 @@ async def test_a_notification_is_seen_by_its_tenant_and_the_deployment_alone(api
     for owner in (shop, deployment):
         assert (await api.get(path, owner))[0] == 200
         assert len((await api.get(NOTIFICATIONS, owner))[1]["items"]) == 1
+
+
+async def test_failures_are_grouped_for_the_tenant_and_the_mode_of_the_key(api: Api) -> None:
+    shop, deployment = await api.key(SHOP), await api.key()
+    tested = await api.key(SHOP, mode=Mode.TEST)
+    path = "/v1/failures/groups"
+    for key, query in ((shop, ""), (tested, ""), (deployment, ""), (deployment, "?tenant=bank")):
+        assert (await api.get(path + query, key))[0] == 200
+    assert [asked.view for asked in api.groups.asked] == [
+        View(SHOP),
+        View(SHOP, Mode.TEST),
+        View(),
+        View(BANK),
+    ]
+    for query in ("?tenant=bank", "?mode=test"):
+        assert (await api.get(path + query, shop))[0] == 400
 
 
 async def test_a_deployment_key_lists_one_tenant_and_a_tenant_none_but_itself(api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -10,6 +11,8 @@ import pytest
 from harness.client import until
 from notifier.adapters.postgres.connection import ConnectionSettings
 from notifier.adapters.postgres.explaining import MAX_COUNTED_AHEAD
+from notifier.adapters.postgres.finding import SEARCH_SETTINGS
+from notifier.adapters.postgres.ids import id_bounds
 from notifier.adapters.postgres.keys import open_keys
 from notifier.adapters.postgres.leases import encode_progress
 from notifier.adapters.postgres.reader import open_reader
@@ -18,6 +21,7 @@ from notifier.adapters.postgres.store import MAX_COUNTED_DUE, open_store
 from notifier.domain.due import DueClass, Position
 from notifier.domain.explanation.ahead import rows_before
 from notifier.domain.explanation.facts import ClassCount, WaitingRow
+from notifier.domain.failures import begin_of
 from notifier.domain.notification import Status
 from notifier.domain.tenants import TenantId
 from notifier.ports.leases import Progress
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from notifier.adapters.postgres.reader import PostgresReader
 
 SURGE: Final = 20_000
+FAILED: Final = 4_000
 WAITING: Final = 50_000
 FEW: Final = 20
 PAGE: Final = 50
@@ -168,6 +173,48 @@ async def test_failures_and_one_notification_read_few_rows(
         assert await reader.get(page.views[0].id) is not None
 
     assert 0 < await rows_read(database_url, connection, read) < PAGE * FEW
+
+
+@pytest.mark.parametrize("statistics", [OUTDATED, "present statistics"])
+async def test_groups_of_failures_read_each_failure_once_and_no_other_rows(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record], statistics: str
+) -> None:
+    await connection.execute("VACUUM ANALYZE")
+    await fill(connection, Status.QUEUED)
+    failed = ENDS.format(status="failed", queue="email.high")
+    await add(connection, "email.high", FAILED, failed)
+    await add(connection, "email.low", SURGE, ENDED)
+    if statistics != OUTDATED:
+        await connection.execute("VACUUM ANALYZE")
+
+    async def group(reader: PostgresReader) -> None:
+        found = await reader.failure_groups(begin_of(datetime.now(UTC)), (), View())
+        assert [group.count for group in found.groups] == [FEW + FAILED]
+
+    # The failure and its notification, each through its entry in the index.
+    assert 0 < await rows_read(database_url, connection, group) < 5 * FAILED
+
+
+@pytest.mark.parametrize("statistics", [OUTDATED, "present statistics"])
+async def test_no_table_is_scanned_for_groups_of_failures(
+    connection: asyncpg.Connection[asyncpg.Record], statistics: str
+) -> None:
+    await connection.execute("VACUUM ANALYZE")
+    await add(connection, "email.low", SURGE, ENDED)
+    await add(connection, "email.high", FAILED, ENDS.format(status="failed", queue="email.high"))
+    if statistics != OUTDATED:
+        await connection.execute("VACUUM ANALYZE")
+    for name, value in {**SEARCH_SETTINGS, "enable_nestloop": "off"}.items():
+        await connection.execute(f"SET {name} = {value}")
+    types = "uuid, uuid, integer, timestamptz, text, boolean, text[], text[], integer"
+    await connection.execute(f"PREPARE groups ({types}) AS {statement('failure_groups')}")
+    ids = "'{}', '{}'".format(*id_bounds(None, None, None))
+    arguments = f"{ids}, 50000, now() - interval '1 day', NULL, false, NULL, '{{webhook}}', 100"
+    plan = await connection.fetch(f"EXPLAIN (ANALYZE) EXECUTE groups ({arguments})")
+    lines = [row[0] for row in plan if "never executed" not in row[0]]
+    assert [line for line in lines if "Seq Scan" in line] == []
+    assert any("Index Scan Backward using ends_" in line for line in lines)
+    assert any("Hash Cond: (recent.id = seen.id)" in line for line in lines)
 
 
 async def test_a_count_of_what_waits_reads_few_of_the_rows_that_wait(

@@ -54,6 +54,7 @@ from notifier.domain.templates import Parts, TemplateFault, TemplateRef, Templat
 from notifier.domain.tenants import DEFAULT_TENANT, TenantId
 from notifier.ports.acceptor import Acceptor, Refusal, Replayed, Reply
 from notifier.ports.controls import PauseStore, QuietHoursStore
+from notifier.ports.failures import FailureGroupReader
 from notifier.ports.keys import AccessStore, Author
 from notifier.ports.queries import (
     ALL_LIVE,
@@ -80,6 +81,7 @@ from notifier.ports.templates import (
 )
 from notifier.settings.tree import ChannelSettings, Settings
 from tests.memory_access import MemoryAccess
+from tests.memory_failure_groups import MemoryFailureGroups
 from tests.memory_inboxes import memory_inboxes
 from tests.memory_receipts import MemoryReceipts
 from tests.memory_schedules import MemorySchedules
@@ -576,6 +578,7 @@ def make_api(
     webhooks: MemoryWebhooks | None = None,
     events: EventSources | None = None,
     stats: StatsReader | None = None,
+    failure_groups: FailureGroupReader | None = None,
     receipts: MemoryReceipts | None = None,
     inbox: InboxSources | None = None,
 ) -> Litestar:
@@ -608,6 +611,7 @@ def make_api(
         schedules=schedules or MemorySchedules(),
         events=events,
         stats=stats or MemoryStats(),
+        failure_groups=failure_groups or MemoryFailureGroups(),
         receipts=receipts,
         verifiers=receipts.verifiers,
         observer=receipts,

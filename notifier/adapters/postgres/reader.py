@@ -14,6 +14,7 @@ from notifier.adapters.postgres.connection import (
     open_connections,
 )
 from notifier.adapters.postgres.explaining import count_before, pause_authors, read_subject
+from notifier.adapters.postgres.failures import read_failure_groups
 from notifier.adapters.postgres.finding import SEARCH_SETTINGS, find
 from notifier.adapters.postgres.heartbeat import decode_figures
 from notifier.adapters.postgres.lookups import LookupKey
@@ -36,12 +37,14 @@ from notifier.ports.queries import ALL_LIVE, Page, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
+    from datetime import datetime
 
     from asyncpg import Connection, Record
 
     from notifier.domain.controls import Pause, Scope
     from notifier.domain.due import DueClass, Position
     from notifier.domain.explanation.facts import ClassCount, Subject, WaitingRow
+    from notifier.domain.failures import FailureGroups
     from notifier.domain.notification import NotificationId
     from notifier.ports.queries import Filter, View
 
@@ -52,7 +55,9 @@ _LOCALE: Final = re.compile(rb'\{"template":"[a-z0-9@_-]+","locale":"([A-Za-z0-9
 
 
 class PostgresReader:
-    """Implements ports.queries.Reader and WaitingReader over a few connections, used in turn.
+    """Implements Reader and WaitingReader of ports.queries, and ports.failures.FailureGroupReader.
+
+    It has a few connections, which are used in turn.
 
     Each method reads one snapshot: status, attempts and pages belong together.
     """
@@ -100,6 +105,12 @@ class PostgresReader:
         views = map(_notification, rows)
         # A hash may be that of another value, and a row may have been erased since.
         return Page(views=[view for view in views if search.matches(view)], next_before=next_before)
+
+    async def failure_groups(
+        self, begin: datetime, channels: Collection[str], view: View
+    ) -> FailureGroups:
+        async with self._snapshot() as connection:
+            return await read_failure_groups(connection, begin, channels, view)
 
     async def subject(
         self,

@@ -312,6 +312,19 @@ class StatsQuery:
         return values
 
 
+class FailureGroupQuery:
+    """Parses the parameters of groups of failures."""
+
+    def __init__(self, channels: Mapping[str, object]) -> None:
+        self._query = Query(
+            {"tenant": _tenant, "mode": _mode, "channel": partial(_any_of, tuple(channels))}
+        )
+
+    def parse(self, request: Request[Any, Any, Any]) -> Filter:
+        """Returns the filter. Raises InvalidNotification with all wrong parameters."""
+        return Filter(**self._query.parse(request))
+
+
 class InboxQuery:
     """Parses `tenant`, and those of the parameters of inboxes that are named."""
 

@@ -33,6 +33,7 @@ from notifier.api.auth.documents import (
 from notifier.api.docs.problem_page import PROBLEMS_PATH
 from notifier.api.docs.reference import OPENAPI_PATH, REFERENCE_PATH, ReferenceRoutes
 from notifier.api.events.documents import EventPage
+from notifier.api.failures.documents import FailureGroupPage
 from notifier.api.http.problem_types import ProblemType
 from notifier.api.http.query import AUDIT_FILTERS, PAGING_PARAMETERS
 from notifier.api.inbox.documents import (
@@ -81,6 +82,11 @@ from notifier.api.routes.events import (
     EventRoutes,
 )
 from notifier.api.routes.explanation import EXPLANATION, ExplanationRoutes
+from notifier.api.routes.failure_groups import (
+    FAILURE_GROUP_PARAMETERS,
+    FAILURE_GROUPS,
+    FailureGroupRoutes,
+)
 from notifier.api.routes.failures import FAILURES, FailureRoutes
 from notifier.api.routes.health import HealthRoutes
 from notifier.api.routes.inbox import INBOX_OF_USER, INBOX_PARAMETERS, InboxRoutes
@@ -530,6 +536,21 @@ ROUTES: Final = (
         ),
         response=StatsPage,
         parameters=STATS_PARAMETERS,
+        problems=_PLAIN_PROBLEMS,
+    ),
+    Route(
+        id="listFailureGroups",
+        access=tenant(READ),
+        tag="stats",
+        method="get",
+        path=FAILURE_GROUPS,
+        handler=FailureGroupRoutes.read_page,
+        summary=(
+            "Which kinds of failures there were in the last 24 hours: by reason, provider and "
+            "code, those with the most failures first. What has been sent again is not counted."
+        ),
+        response=FailureGroupPage,
+        parameters=FAILURE_GROUP_PARAMETERS,
         problems=_PLAIN_PROBLEMS,
     ),
     Route(
