@@ -21,7 +21,8 @@ KILLS: Final = 3
 ENDPOINTS: Final = ("first", "second")
 CALLS_BETWEEN: Final = 50
 """Calls that are stored after a kill before the next one: the worker does its work again."""
-SPREAD_S: Final = 1.0
+STEADY_S, SPREAD_S = 5.0, 1.0
+"""How long the load is steady again before a kill, at least, and by how much longer at random."""
 TAKEN_OVER_S: Final = 60.0
 WAITING: Final = "SELECT count(*) FROM live WHERE id = ANY($1)"
 RECEIVED_S: Final = 120.0
@@ -42,7 +43,7 @@ async def fanout_killed(round_: Round) -> float:
     for _ in range(KILLS):
         least = await run.number(STORED) + CALLS_BETWEEN
         await until(lambda: run.number(STORED), partial(le, least), TAKEN_OVER_S)
-        await asyncio.sleep(round_.random.random() * SPREAD_S)
+        await asyncio.sleep(STEADY_S + round_.random.random() * SPREAD_S)
         ended_at = await all_workers_killed(round_)
         # Rows whose workers have died twice are sent one by one, which takes its time.
         held = [UUID(id_) for id_ in round_.held if round_.load.accepted[id_] == "ok"]
@@ -102,9 +103,9 @@ WEBHOOKS: Final = (
             "webhooks.retry_s": "[1, 2, 4, 4, 4, 4, 4, 4]",
         },
         check=each_end_is_called_once,
-        text=f"Both workers are killed (-9) {KILLS} times, each time while one of them turns events "
-        "into calls of webhooks, and two others join. Each end of a notification reaches both "
-        "webhooks as one event. Recovery is that of the load, from the first ready after the last "
-        "kill.",
+        text=f"Both workers are killed (-9) {KILLS} times, each time while one of them turns "
+        "events into calls of webhooks, and two others join. Each end of a notification reaches "
+        "both webhooks as one event. Recovery is that of the load, from the first ready after the "
+        "last kill.",
     ),
 )
