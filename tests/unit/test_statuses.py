@@ -36,6 +36,7 @@ erase_end               .       .       .       .      .     .       .        . 
 erase_end_events        .       .       .       .      .     .       .        .         1          .          .       .
 fail_unclaimable        .       .       .       .      .     1       .        .         .          .          .       .
 fail_unclaimable_events .       .       .       .      .     1       .        .         .          .          .       .
+failure_groups          .       .       .       .      .     2       .        .         .          .          .       .
 insert_suppressed       .       .       .       .      .     .       .        .         1          .          .       .
 insert_suppressed_events .      .       .       .      .     .       .        .         1          .          .       .
 key_owners              .       .       .       .      .     .       .        .         1          .          .       .
