@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import httpx
 
 from notifier_client.calls import BatchResult, Calls
-from notifier_client.documents import Accepted, Explanation, Notification
+from notifier_client.documents import Accepted, Blob, Explanation, Notification
 from notifier_client.exchange import Answer, Exchange, NoAnswer, Reply, Steps
 from notifier_client.filters import Filters, query_of
 from notifier_client.http import (
@@ -66,6 +66,10 @@ class AsyncNotifier:
     ) -> list[BatchResult]:
         """As Notifier.send_many."""
         return await self._run(self._calls.send_many(notifications, idempotency_key, batch_size))
+
+    async def upload(self, data: bytes, content_type: str, *, tenant: str | None = None) -> Blob:
+        """As Notifier.upload."""
+        return await self._run(self._calls.upload(data, content_type, tenant))
 
     async def get(self, id: str, *, include: Collection[str] = ()) -> Notification:  # noqa: A002 the field's name
         """As Notifier.get."""

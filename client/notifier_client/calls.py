@@ -10,7 +10,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from notifier_client.decoding import Undecodable, decode, parse_object
-from notifier_client.documents import Accepted, Explanation, Notification, Page
+from notifier_client.documents import Accepted, Blob, Explanation, Notification, Page
 from notifier_client.errors import NotifierError, error_of, problem_error, unreadable
 from notifier_client.exchange import Answer, Pause, Request, Steps
 from notifier_client.filters import PAGE_SIZE, with_query
@@ -61,6 +61,17 @@ class Calls:
                 error.results = tuple(results)
                 raise
         return results
+
+    def upload(self, data: bytes, content_type: str, tenant: str | None) -> Steps[Blob]:
+        """Upload a file. A repeat has the same id."""
+        request = Request(
+            method="POST",
+            path=with_query("/blobs", {} if tenant is None else {"tenant": tenant}),
+            is_repeatable=True,
+            body=data,
+            content_type=content_type,
+        )
+        return _decoded(Blob, (yield from self._succeeded(request)))
 
     def get(
         self, id_: str, include: Collection[str] = (), deadline_s: float | None = None

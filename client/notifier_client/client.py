@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import httpx
 
 from notifier_client.calls import BatchResult, Calls
-from notifier_client.documents import Accepted, Explanation, Notification
+from notifier_client.documents import Accepted, Blob, Explanation, Notification
 from notifier_client.exchange import Answer, Exchange, NoAnswer, Reply, Steps
 from notifier_client.filters import Filters, query_of
 from notifier_client.http import (
@@ -79,6 +79,10 @@ class Notifier:
         same notifications sends nothing twice.
         """
         return self._run(self._calls.send_many(notifications, idempotency_key, batch_size))
+
+    def upload(self, data: bytes, content_type: str, *, tenant: str | None = None) -> Blob:
+        """Upload a file for attachments (`blob`), or a whole mail as message/rfc822 (`mime`)."""
+        return self._run(self._calls.upload(data, content_type, tenant))
 
     def get(self, id: str, *, include: Collection[str] = ()) -> Notification:  # noqa: A002 the field's name
         """Return one notification with its attempts; `include` may name content and receipts."""

@@ -37,6 +37,15 @@ class Accepted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Blob:
+    """An uploaded file: `id` is what an attachment names as `blob`, and content as `mime`."""
+
+    id: str
+    size_bytes: int
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """How a notification ended. `code` and `detail` are the provider's."""
 

@@ -28,6 +28,7 @@ class Request:
     path: str
     is_repeatable: bool
     body: bytes | None = None
+    content_type: str = "application/json"
     idempotency_key: str | None = None
 
 

@@ -37,7 +37,7 @@ def request_arguments(exchange: Exchange) -> dict[str, Any]:
         "method": request.method,
         "url": request.path,
         "content": request.body,
-        "headers": {} if request.body is None else {"Content-Type": "application/json"},
+        "headers": {} if request.body is None else {"Content-Type": request.content_type},
         "timeout": httpx.Timeout(exchange.timeout_s),
     }
 

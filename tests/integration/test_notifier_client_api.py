@@ -114,6 +114,26 @@ async def test_many_are_sent_and_found_over_pages(style: str, url: str) -> None:
     assert [error.field for error in results[3].errors] == ["recipient"]
 
 
+async def test_a_file_is_uploaded_once_for_a_batch(
+    style: str, url: str, store: MemoryStore
+) -> None:
+    first, again = await called(
+        style,
+        url,
+        lambda notifier: notifier.upload(b"%PDF-1.7", "application/pdf"),
+        lambda notifier: notifier.upload(b"%PDF-1.7", "application/pdf", tenant="default"),
+    )
+    assert (first.size_bytes, first.content_type) == (8, "application/pdf")
+    assert first.id == again.id
+    assert len(store.blobs) == 1
+    file = {"filename": "menu.pdf", "content_type": "application/pdf", "blob": first.id}
+    order = {"channel": "email", "recipient": "ada@example.com", "subject": "Hi"}
+    (results,) = await called(
+        style, url, lambda notifier: notifier.send_many([{**order, "attachments": [file]}])
+    )
+    assert [type(result) for result in results] == [Accepted]
+
+
 async def test_a_batch_of_which_nothing_is_accepted_has_results(style: str, url: str) -> None:
     wrong = [{"channel": "email", "recipient": "x"}, {"channel": "fax", "recipient": "y"}]
     (results,) = await called(style, url, lambda notifier: notifier.send_many(wrong))

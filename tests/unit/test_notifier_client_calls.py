@@ -16,6 +16,7 @@ from notifier.domain.notification import FINAL
 from notifier_client import (
     FINAL_STATUSES,
     Accepted,
+    Blob,
     Explanation,
     FieldError,
     InvalidRequest,
@@ -64,6 +65,7 @@ def test_the_client_has_every_filter_and_final_status() -> None:
         (Accepted, responses.Accepted),
         (Notification, responses.Notification),
         (Attempt, responses.Attempt),
+        (Blob, responses.Blob),
         (Receipt, responses.Receipt),
         (Result, responses.Result),
         (FallbackState, responses.FallbackState),
