@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -47,14 +47,15 @@ class Calls:
         """Submit many in batches. All are encoded before the first is sent."""
         if not 1 <= size <= MAX_BATCH:
             raise ValueError(f"batch_size: expected 1 to {MAX_BATCH}, got {size}")
-        key = key or _new_key()
+        key = _new_key() if key is None else key
         documents = [
             submit_document(fields, f"{key}#{number}")
             for number, fields in enumerate(notifications)
         ]
         keys = iter([document["idempotency_key"] for document in documents])
+        items = [encoded(document) for document in documents]
         results: list[BatchResult] = []
-        for length, body in batches(map(encoded, documents), size):
+        for length, body in batches(items, size):
             try:
                 results += yield from self._batch(body, list(islice(keys, length)), key)
             except NotifierError as error:
@@ -108,7 +109,7 @@ class Calls:
         clock = self.policy.clock
         ends_at = clock() + timeout_s
         pause_s = _FIRST_POLL_S
-        for _ in count():
+        while True:
             deadline_s = min(max(ends_at - clock(), _MIN_READ_S), self.policy.deadline_s)
             found = yield from self.get(id_, deadline_s=deadline_s)
             remaining_s = ends_at - clock()
@@ -118,7 +119,6 @@ class Calls:
                 raise TimeoutError(f"notification {id_} is {found.status} after {timeout_s:g} s")
             yield Pause(min(pause_s, remaining_s))
             pause_s = min(pause_s * _POLL_GROWTH, _MAX_POLL_S)
-        raise AssertionError("count() has no end")
 
     def _batch(self, body: bytes, keys: Sequence[str], key: str) -> Steps[list[BatchResult]]:
         request = Request(

@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import Final
 
 from notifier_client.decoding import Undecodable, parse_object
@@ -57,19 +56,20 @@ def attempts(request: Request, policy: Policy) -> Steps[Answer]:
     deadline.
     """
     ends_at = policy.clock() + policy.deadline_s
-    for number in count():
+    number = 0
+    while True:
         remaining_s = max(ends_at - policy.clock(), _MIN_TIMEOUT_S)
         reply = yield Exchange(request, min(policy.timeout_s, remaining_s))
-        if isinstance(reply, Answer) and not may_repeat(request, reply):
+        if reply is None:
+            raise TypeError("expected the reply to an Exchange, got that to a Pause")
+        is_last = not may_repeat(request, reply)
+        if is_last and isinstance(reply, Answer):
             return reply
-        if not isinstance(reply, Answer | NoAnswer):
-            raise TypeError(f"expected the reply to an Exchange, got {reply!r}")
         pause_s = pause_before(number, reply, policy.jitter())
-        is_late = policy.clock() + pause_s >= ends_at
-        if is_late or not may_repeat(request, reply):
+        if is_last or policy.clock() + pause_s >= ends_at:
             raise error_of(reply, request.idempotency_key)
         yield Pause(pause_s)
-    raise AssertionError("count() has no end")
+        number += 1
 
 
 def may_repeat(request: Request, reply: Answer | NoAnswer) -> bool:

@@ -128,7 +128,7 @@ def test_a_wrong_argument_is_an_error_of_python_and_nothing_is_sent(
     with pytest.raises(error):
         player.run(player.calls.send({**MAIL, **fields}))
     with pytest.raises(error):
-        player.run(player.calls.send_many([MAIL, {**MAIL, **fields}], None, 1))
+        player.run(player.calls.send_many([*[MAIL] * 3, {**MAIL, **fields}], None, 1))
     assert player.requests == []
 
 
