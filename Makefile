@@ -40,6 +40,7 @@ check: check-tools ## exactly what CI runs: format, lint, types, imports, locks,
 	@$(PY) -m ruff format --check --quiet . || { echo 'not formatted: run `make format`'; exit 1; }
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy
+	@$(PY) -m mypy --python-version 3.10 client
 	@.venv/bin/lint-imports --no-logo --cache-dir .cache/import-linter
 	@$(PY) .ci/lock.py check
 	@$(MAKE) --no-print-directory check-deploy
