@@ -66,17 +66,23 @@ class FixedProcesses:
 class FixedTerms:
     """Holds leases of these terms. Implements ports.leases.HeldLeases.
 
-    All classes have the same floor.
+    All classes of turn 0 have the same floor, those of the other `turns` none.
     """
 
     terms: Mapping[QueueKey, int]
     floor: Position = BEYOND
+    turns: tuple[int, ...] = ()
 
     def held(self) -> Mapping[QueueKey, HeldLease]:
         progress = Progress(floors=dict.fromkeys(DueClass, self.floor))
         return {
             queue: HeldLease(
-                queue=queue, term=term, progress=progress, renewed_at=0.0, passed_at=0.0
+                queue=queue,
+                term=term,
+                progress=progress,
+                renewed_at=0.0,
+                passed_at=0.0,
+                turns=self.turns,
             )
             for queue, term in self.terms.items()
         }

@@ -5,8 +5,9 @@ ambiguous sends decides what follows. A death spends no try: the call may not ha
 death of a worker during one notification makes it poison: it fails.
 
 No index finds the rows by the process that claimed them: it would have to change with each claim.
-The holder of a queue's lease instead reads the queue up to its floors, after an event that may have
-left some.
+The holder of a queue's lease instead reads the queue from its beginning, after an event that may
+have left some: up to its floors, and beyond them as far as rows are claimed. The holder before may
+have published rows beyond the floors that it had written.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ ALL_INTERVAL_S: Final = 60.0
 FLOOR_LAG_S: Final = 10.0
 """How long after an event all queues are read once more: the floors may have been behind it."""
 READ_ROWS: Final = 2000
-"""Rows of one read; a larger one would delay everything else in this process."""
+"""Rows of one read; a larger one would delay everything else in this process. Beyond a floor the
+last read is one without a claimed row."""
 MAX_READ_ALONE: Final = 12
 """With more queues to read than this, one read of many of them finds those that need their own."""
 READ_TOGETHER: Final = 60
@@ -52,7 +54,7 @@ FEW_ROWS: Final = 100
 MAX_SETTLED: Final = 500
 """Orphans of one statement."""
 SHORT_CLASSES: Final = frozenset({DueClass.BACK, DueClass.DIRECT})
-"""Classes that are read up to now: they hold little that is not published soon."""
+"""Classes that are read to their end: they hold little that is not published soon."""
 
 log = structlog.get_logger(__name__)
 
@@ -171,7 +173,7 @@ class OrphanRecovery:
                 orphans = [orphan for row in rows if (orphan := self._orphan(row))]
                 found += len(orphans)
                 settled += await self._settle(orphans)
-                if len(rows) < READ_ROWS:
+                if len(rows) < READ_ROWS or _is_beyond_claims(rows, lease):
                     break
                 range_ = range_._replace(after=rows[-1].position)
         if not found:
@@ -243,9 +245,16 @@ class OrphanRecovery:
 
 
 def _ranges(lease: HeldLease, *, limit: int) -> Iterator[DueRange]:
-    """Yield the rows of each class of a queue that may be orphans, from the beginning."""
+    """Yield each class of a queue, from the beginning."""
     for turn in (FIRST_TURN, *lease.turns):
         for due_class in DueClass if turn == FIRST_TURN else TURN_CLASSES:
-            is_short = due_class in SHORT_CLASSES
-            until = None if is_short else lease.progress.floor(due_class, turn).due_at
-            yield DueRange(lease.queue, due_class, BEGINNING, limit, until, turn=turn)
+            yield DueRange(lease.queue, due_class, BEGINNING, limit, turn=turn)
+
+
+def _is_beyond_claims(rows: Sequence[LiveRow], lease: HeldLease) -> bool:
+    """Whether these rows of a class end beyond its floor, and no row is claimed among them."""
+    last = rows[-1]
+    if last.due_class in SHORT_CLASSES:
+        return False
+    floor = lease.progress.floor(last.due_class, last.turn)
+    return last.position > floor and all(row.claimed_by is None for row in rows)

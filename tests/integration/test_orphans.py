@@ -470,8 +470,38 @@ async def test_an_orphan_whose_process_may_be_alive_is_looked_at_again(
     assert (await pair.view(claimed)).status is Status.QUEUED
 
 
-async def test_rows_beyond_the_floor_are_found_later(pair: TwoProcesses) -> None:
-    await pair.claimed_by_dying()
+async def test_rows_beyond_the_floor_are_found_as_far_as_rows_are_claimed(
+    pair: TwoProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder before had published them, and has not written how far it came."""
+    monkeypatch.setattr("notifier.recovery.orphans.READ_ROWS", 3)
+    pair.leases.floor = BEGINNING
+    await pair.claim_all(7)
+    await pair.recovering.insert([a_notification() for _ in range(9)])
+    recovery, reads = pair.recovery(), pair.count_reads(monkeypatch)
+    assert await recovery.run_once() == 7
+    first = [range_ for range_ in reads if range_.due_class is DueClass.FIRST]
+    assert len(first) == 4
+
+
+async def test_orphans_are_found_in_a_turn_that_the_lease_leaves_out(
+    pair: TwoProcesses, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A turn of which all rows are claimed counts as empty there."""
+    pair.leases.turns = (5,)
+    await pair.claim_all(3)
+    await connection.execute("UPDATE live SET turn = 5, class = 1")
+    assert await pair.recovery().run_once() == 3
+
+
+async def test_rows_behind_many_unclaimed_ones_beyond_the_floor_are_found_later(
+    pair: TwoProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.recovery.orphans.READ_ROWS", 3)
+    await pair.recovering.insert([a_notification() for _ in range(4)])
+    await pair.dying.insert([a_notification()])
+    *_, last = await pair.due()
+    await pair.dying.claim([claim_request(last)])
     recovery, far = pair.recovery(), pair.leases.floor
     pair.leases.floor = BEGINNING
     assert await recovery.run_once() == 0
