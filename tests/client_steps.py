@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from notifier_client.calls import Calls
-from notifier_client.exchange import Answer, Exchange, NoAnswer, Request, Steps
+from notifier_client.exchange import Answer, Exchange, NoAnswer, Request, Steps, perform
 from notifier_client.retrying import Policy
-
-if TYPE_CHECKING:
-    from notifier_client.exchange import Reply
 
 T = TypeVar("T")
 LOST = NoAnswer("cut", was_sent=True)
@@ -65,19 +62,7 @@ class Player:
         self.calls = Calls(Policy(clock=lambda: self.now, jitter=lambda: 0.0))
 
     def run(self, steps: Steps[T]) -> T:
-        reply: Reply = None
-        while True:
-            try:
-                step = steps.send(reply)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            if isinstance(step, Exchange):
-                reply = self._answer(step)
-            else:
-                self.pauses.append(step.seconds)
-                self.now += step.seconds
-                reply = None
+        return perform(steps, self._answer, self._pause)
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
@@ -86,6 +71,10 @@ class Player:
     @property
     def paths(self) -> Iterable[str]:
         return [f"{request.method} {request.path}" for request in self.requests]
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
 
     def _answer(self, step: Exchange) -> Answer | NoAnswer:
         self.requests.append(step.request)

@@ -139,7 +139,7 @@ class Calls:
     def _succeeded(self, request: Request, deadline_s: float | None = None) -> Steps[Answer]:
         policy = self.policy if deadline_s is None else replace(self.policy, deadline_s=deadline_s)
         answer = yield from attempts(request, policy)
-        if not _is_success(answer):
+        if not answer.is_success:
             raise error_of(answer, request.idempotency_key)
         return answer
 
@@ -166,10 +166,6 @@ def _post(path: str, document: object, *, is_repeatable: bool, key: str | None =
         body=encoded(document),
         idempotency_key=key,
     )
-
-
-def _is_success(answer: Answer) -> bool:
-    return answer.status in range(200, 300)
 
 
 def _is_replay(answer: Answer) -> bool:

@@ -10,7 +10,7 @@ import httpx
 
 from notifier_client.calls import BatchResult, Calls
 from notifier_client.documents import Accepted, Blob, Explanation, Notification
-from notifier_client.exchange import Answer, Exchange, NoAnswer, Reply, Steps
+from notifier_client.exchange import Answer, Exchange, NoAnswer, Steps, perform
 from notifier_client.filters import Filters, query_of
 from notifier_client.http import (
     answer_of,
@@ -118,18 +118,7 @@ class Notifier:
             yield from page.items
 
     def _run(self, steps: Steps[T]) -> T:
-        reply: Reply = None
-        while True:
-            try:
-                step = steps.send(reply)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            if isinstance(step, Exchange):
-                reply = self._exchange(step)
-            else:
-                time.sleep(step.seconds)
-                reply = None
+        return perform(steps, self._exchange, time.sleep)
 
     def _exchange(self, exchange: Exchange) -> Answer | NoAnswer:
         ends_at = time.monotonic() + exchange.timeout_s

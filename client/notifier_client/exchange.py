@@ -7,13 +7,14 @@ perform a step.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+_SUCCESS: Final = range(200, 300)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,11 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the request was carried out (2xx)."""
+        return self.status in _SUCCESS
 
     @property
     def retry_after_s(self) -> float | None:
@@ -80,3 +86,23 @@ class Pause:
 Step = Exchange | Pause
 Reply = Answer | NoAnswer | None
 Steps = Generator[Step, Reply, T]
+
+
+def perform(
+    steps: Steps[T],
+    exchange: Callable[[Exchange], Answer | NoAnswer],
+    pause: Callable[[float], None],
+) -> T:
+    """Perform the steps of a call, each by the function for it, and return the call's result."""
+    reply: Reply = None
+    while True:
+        try:
+            step = steps.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        if isinstance(step, Exchange):
+            reply = exchange(step)
+        else:
+            pause(step.seconds)
+            reply = None

@@ -29,7 +29,6 @@ SAFE: Final = frozenset(
 """Problems after which nothing was stored."""
 _REPEATED_STATUSES: Final = frozenset({408, 429, 503})
 _RATE_LIMITED: Final = 429
-_SUCCESS: Final = range(200, 300)
 _FIRST_PAUSE_S: Final = 0.1
 _MAX_PAUSE_S: Final = 5.0
 _MAX_DOUBLINGS: Final = 10
@@ -80,7 +79,7 @@ def may_repeat(request: Request, reply: Answer | NoAnswer) -> bool:
     """
     if isinstance(reply, NoAnswer):
         return request.is_repeatable or not reply.was_sent
-    if reply.status in _SUCCESS:
+    if reply.is_success:
         return False
     slug = _slug(reply)
     if slug in SAFE or (slug is None and reply.status == _RATE_LIMITED):
