@@ -1,4 +1,4 @@
-"""Groups of failures, for whoever is on call."""
+"""Groups of failures, for the people on call."""
 
 from __future__ import annotations
 
