@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import StringIO
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import pytest
@@ -18,9 +19,10 @@ from notifier.domain.tenants import TenantId
 from notifier.ports.queries import View
 from tests.builders import new_id
 from tests.memory_failure_groups import MemoryFailureGroups
-from tests.unit.fakes_api import MemoryStore, make_api, open_client
+from tests.unit.fakes_api import MemoryStore, get_document, make_api, open_client
 
 PATH: Final = "/v1/failures/groups"
+get = partial(get_document, PATH)
 AT: Final = datetime(2026, 12, 1, 14, tzinfo=UTC)
 SAMPLE: Final = new_id()
 EXHAUSTED: Final = FailureGroup(
@@ -56,15 +58,6 @@ def groups() -> MemoryFailureGroups:
 async def client(groups: MemoryFailureGroups) -> AsyncIterator[aiohttp.ClientSession]:
     async with open_client(make_api(MemoryStore(), failure_groups=groups)) as opened:
         yield opened
-
-
-async def get(
-    client: aiohttp.ClientSession, parameters: Mapping[str, str], status: int = 200
-) -> dict[str, Any]:
-    async with client.get(PATH, params=parameters) as response:
-        assert response.status == status
-        document: dict[str, Any] = await response.json()
-        return document
 
 
 async def test_a_group_says_what_failed_where_when_and_how_often(

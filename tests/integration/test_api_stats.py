@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import StringIO
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import pytest
@@ -19,9 +20,10 @@ from notifier.domain.stats import Dimension, Step
 from notifier.domain.tenants import TenantId
 from notifier.ports.queries import View
 from tests.memory_stats import MemoryStats, a_row
-from tests.unit.fakes_api import MemoryStore, make_api, open_client
+from tests.unit.fakes_api import MemoryStore, get_document, make_api, open_client
 
 PATH: Final = "/v1/stats"
+get = partial(get_document, PATH)
 HOURS: Final = {"from": (datetime.now(UTC) - timedelta(days=2)).isoformat()}
 
 
@@ -34,15 +36,6 @@ def stats() -> MemoryStats:
 async def client(stats: MemoryStats) -> AsyncIterator[aiohttp.ClientSession]:
     async with open_client(make_api(MemoryStore(), stats=stats)) as opened:
         yield opened
-
-
-async def get(
-    client: aiohttp.ClientSession, parameters: Mapping[str, str], status: int = 200
-) -> dict[str, Any]:
-    async with client.get(PATH, params=parameters) as response:
-        assert response.status == status
-        document: dict[str, Any] = await response.json()
-        return document
 
 
 async def test_a_row_has_counts_and_quantiles(client: aiohttp.ClientSession) -> None:

@@ -646,3 +646,13 @@ def submit_body(**changes: object) -> dict[str, object]:
         "content": {"subject": "Your code", "body": "123456"},
     }
     return {**body, **changes}
+
+
+async def get_document(
+    path: str, client: aiohttp.ClientSession, parameters: Mapping[str, str], status: int = 200
+) -> dict[str, Any]:
+    """The document at a path of the API, whose response must have this status."""
+    async with client.get(path, params=parameters) as response:
+        assert response.status == status
+        document: dict[str, Any] = await response.json()
+        return document
