@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -31,14 +32,16 @@ class StreamQueue(Generic[Item]):
         self._has_more.set()
 
     async def take(self, timeout_s: float) -> Sequence[Item]:
-        """Return what is queued, once there is something; nothing after the time-out."""
+        """Return what is queued, once there is something or after the time-out.
+
+        What is queued in the moment of the time-out is returned, too: whoever gets nothing may say
+        that there was nothing.
+        """
         if not self._queued and not self.closed.is_set():
             self._has_more.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._has_more.wait()
-            except TimeoutError:
-                return ()
         taken = list(self._queued)
         self._queued.clear()
         return taken
