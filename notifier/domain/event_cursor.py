@@ -11,6 +11,8 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from operator import sub
 from typing import Final
 
 import msgspec
@@ -24,10 +26,11 @@ _EPOCH_BYTES: Final = 8
 _HEAD_BYTES: Final = 1 + _EPOCH_BYTES
 _MAX_NUMBER: Final = 2**63 - 1
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _LAST_MS: Final = 253_402_300_799_000
 
 
-class EventCursor(msgspec.Struct, frozen=True):
+class EventCursor(msgspec.Struct, frozen=True, gc=False):
     """What a reader has seen: the transactions below `beyond` but the `running` ones.
 
     `running` is ascending. `at` is the time up to which it has read, by Postgres's clock. Of the
@@ -46,6 +49,16 @@ class EventCursor(msgspec.Struct, frozen=True):
     def sees(self, transaction: int) -> bool:
         """Whether all events of a transaction were read."""
         return transaction < self.beyond and transaction not in self.running
+
+    def has_seen_the_same_as(self, other: EventCursor) -> bool:
+        """Whether readers with the two cursors have seen the same; their `at` may differ."""
+        return (
+            self.partial_count == other.partial_count
+            and self.partial == other.partial
+            and self.beyond == other.beyond
+            and self.running == other.running
+            and self.epoch == other.epoch
+        )
 
     def covers(self, other: EventCursor) -> bool:
         """Whether a reader has seen all that the reader with the other cursor has."""
@@ -74,19 +87,17 @@ def bounded(cursor: EventCursor, before: EventCursor) -> EventCursor:
 
 def encode_cursor(cursor: EventCursor) -> str:
     """Return a cursor as text of at most MAX_CURSOR_BYTES: letters, digits, - and _."""
-    milliseconds = (cursor.at - _START) // timedelta(milliseconds=1)
-    out = bytearray((_VERSION,))
-    out += (cursor.epoch & (1 << 64) - 1).to_bytes(_EPOCH_BYTES)
-    for number in (
-        max(0, milliseconds),
-        cursor.beyond,
-        cursor.partial,
-        cursor.partial_count,
-        len(cursor.running),
-    ):
-        _put(out, number)
-    _put_running(out, cursor.running)
-    return urlsafe_b64encode(out).rstrip(b"=").decode()
+    milliseconds = (cursor.at - _START) // _MILLISECOND
+    numbers = b"%b%b%b%b%b%b%b" % (
+        _head(cursor.epoch),
+        _number(max(0, milliseconds)),
+        _number(cursor.beyond),
+        _number(cursor.partial),
+        _number(cursor.partial_count),
+        _number(len(cursor.running)),
+        _deltas(cursor.running),
+    )
+    return urlsafe_b64encode(numbers).rstrip(b"=").decode()
 
 
 def decode_cursor(text: str) -> EventCursor:
@@ -116,28 +127,36 @@ def decode_cursor(text: str) -> EventCursor:
 
 def _fitting(running: Sequence[int]) -> int:
     """Return how many of these fit into MAX_RUNNING_BYTES."""
-    out, before = bytearray(), 0
+    size = before = 0
     for index, number in enumerate(running):
-        _put(out, number - before)
-        if len(out) > MAX_RUNNING_BYTES:
+        size += len(_number(number - before))
+        if size > MAX_RUNNING_BYTES:
             return index
         before = number
     return len(running)
 
 
-def _put_running(out: bytearray, running: Sequence[int]) -> None:
-    before = 0
-    for number in running:
-        _put(out, number - before)
-        before = number
+# The cursors of one read share most of their numbers, so encoded numbers are kept.
+@lru_cache
+def _head(epoch: int) -> bytes:
+    return bytes((_VERSION,)) + (epoch & (1 << 64) - 1).to_bytes(_EPOCH_BYTES)
 
 
-def _put(out: bytearray, number: int) -> None:
-    """Append a number in groups of seven bits, the lowest first (LEB128)."""
+@lru_cache
+def _deltas(running: tuple[int, ...]) -> bytes:
+    """Return ascending numbers as what is added to the one before."""
+    return b"".join(map(_number, map(sub, running, (0, *running))))
+
+
+@lru_cache(4096)
+def _number(number: int) -> bytes:
+    """Return a number in groups of seven bits, the lowest first (LEB128)."""
+    out = bytearray()
     while number > 0x7F:  # noqa: PLR2004 the largest that fits into one group
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
+    return bytes(out)
 
 
 def _numbers(data: bytes) -> list[int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from notifier.domain.credentials import Mode
-from notifier.domain.idempotency import digest
 from notifier.domain.notification import WEBHOOK_CHANNEL, NotificationId
 from notifier.domain.tenants import TenantId
 
@@ -19,6 +19,7 @@ UNANNOUNCED_CHANNELS: Final = (WEBHOOK_CHANNEL, "inbox")
 """Channels whose notifications have no events: an event could otherwise cause another one."""
 _UUID_VERSION: Final = 7
 _VARIANT: Final = 0b10
+_HASH_BYTES: Final = 16
 
 
 class EventType(StrEnum):
@@ -61,7 +62,7 @@ class EventResult(msgspec.Struct, frozen=True, gc=False):
     at: datetime
 
 
-class NotificationState(msgspec.Struct, frozen=True):
+class NotificationState(msgspec.Struct, frozen=True, gc=False):
     """A notification as an event shows it. `tries` and `result` are those at the event.
 
     `metadata` is the encoded JSON object. `recipient` is what is stored when the event is read.
@@ -81,7 +82,7 @@ class NotificationState(msgspec.Struct, frozen=True):
     result: EventResult | None
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event. The same event has the same id whenever and wherever it is read.
 
     `tenant` None: it concerns the deployment, and only deployment keys see it. `mode` None: it
@@ -144,7 +145,7 @@ def event_id(type_: str, notification: NotificationId, claim: int, at: datetime)
     A notification has at most one event of each type for each of its claims.
     """
     text = b"%b/%b/%d" % (type_.encode(), notification.bytes, claim)
-    return uuid7_of(at, digest(text).int)
+    return uuid7_of(at, int.from_bytes(sha256(text).digest()[:_HASH_BYTES]))
 
 
 def uuid7_of(at: datetime, entropy: int) -> UUID:

@@ -56,6 +56,10 @@ class EventReader(Protocol):
         """Return a cursor before the events of this time; None: before the oldest that is kept."""
         ...
 
+    async def is_kept(self, cursor: EventCursor) -> bool:
+        """Return whether all events after a cursor can be read; a read may find that again."""
+        ...
+
     async def read(
         self,
         cursor: EventCursor,

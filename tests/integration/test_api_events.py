@@ -19,7 +19,7 @@ import pytest
 from msgspec.structs import replace
 
 from notifier.adapters.postgres.connection import ConnectionSettings
-from notifier.adapters.postgres.events import open_events
+from notifier.adapters.postgres.events import PostgresEvents, open_events
 from notifier.adapters.postgres.key_rates import open_key_rates
 from notifier.adapters.postgres.keys import PostgresKeys, open_keys
 from notifier.adapters.postgres.store import PostgresStore, open_store
@@ -32,11 +32,12 @@ from notifier.api.events import stream
 from notifier.api.events.feed import EventFeed
 from notifier.api.routes.events import EventSources
 from notifier.domain.credentials import ENTROPY_BYTES, Credential, Mode, new_credential
-from notifier.domain.event_cursor import decode_cursor, encode_cursor
+from notifier.domain.event_cursor import EventCursor, decode_cursor, encode_cursor
 from notifier.domain.keys import Key, KeyScope, NewKey
 from notifier.domain.notification import Status
 from notifier.domain.tenants import TenantId
 from notifier.lifecycle import background_task
+from notifier.ports.events import CursorGone, EventPage
 from notifier.ports.keys import Author
 from tests.builders import a_notification, a_result, worker_id
 from tests.integration.test_events import write_late
@@ -291,9 +292,72 @@ async def test_a_stream_that_resumes_while_events_are_written_misses_and_repeats
     assert received == sent
 
 
-async def test_streams_that_are_cut_while_transactions_end_late_miss_and_repeat_none(
-    api: Api, database_url: str
+@pytest.fixture
+def catch_ups(monkeypatch: pytest.MonkeyPatch) -> list[EventCursor]:
+    """The cursors after which streams had Postgres read what they had missed."""
+    asked: list[EventCursor] = []
+    read = PostgresEvents.read
+
+    async def noted(
+        self: PostgresEvents, cursor: EventCursor, *arguments: Any, until: EventCursor | None = None
+    ) -> EventPage | CursorGone:
+        if until is not None:
+            asked.append(cursor)
+        return await read(self, cursor, *arguments, until=until)
+
+    monkeypatch.setattr(PostgresEvents, "read", noted)
+    return asked
+
+
+async def test_a_stream_that_resumes_soon_reads_nothing_again(
+    api: Api, catch_ups: list[EventCursor]
 ) -> None:
+    async with api.stream() as others:
+        async with api.stream("?tag=a") as frames:
+            sent = await api.send("a", "b", "a")
+            assert ids_in(await take(others, 3)) == sent
+            last_id, _ = await anext(frames)
+        later = await api.send("b", "a")
+        assert ids_in(await take(others, 2)) == later
+        async with api.stream("?tag=a", **{"Last-Event-ID": last_id}) as frames:
+            assert ids_in(await take(frames, 2)) == [sent[2], later[1]]
+            [newest] = await api.send("a")
+            assert ids_in(await take(frames, 1)) == [newest]
+    assert catch_ups == []
+
+
+async def test_a_stream_that_resumes_later_has_what_it_missed_read(
+    api: Api, monkeypatch: pytest.MonkeyPatch, catch_ups: list[EventCursor]
+) -> None:
+    monkeypatch.setattr(feed_module, "RECENT_S", 0.0)
+    async with api.stream() as others:
+        sent = await api.send("a", "a")
+        last_id, _ = await anext(others)
+        assert ids_in(await take(others, 1)) == sent[1:]
+        sent += await api.send("a")
+        assert ids_in(await take(others, 1)) == sent[2:]
+        async with api.stream(**{"Last-Event-ID": last_id}) as frames:
+            assert ids_in(await take(frames, 2)) == sent[1:]
+    assert encode_cursor(catch_ups[0]) == last_id
+
+
+@pytest.mark.parametrize(
+    ("recent_bytes", "max_read"),
+    [
+        (0, feed_module.MAX_READ),
+        (feed_module.MAX_RECENT_BYTES, feed_module.MAX_READ),
+        (feed_module.MAX_RECENT_BYTES, 3),
+    ],
+)
+async def test_streams_that_are_cut_while_transactions_end_late_miss_and_repeat_none(
+    api: Api,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    recent_bytes: int,
+    max_read: int,
+) -> None:
+    monkeypatch.setattr(feed_module, "MAX_RECENT_BYTES", recent_bytes)
+    monkeypatch.setattr(feed_module, "MAX_READ", max_read)
     written: list[UUID] = []
     received: list[list[str]] = [[], [], []]
     is_over = asyncio.Event()

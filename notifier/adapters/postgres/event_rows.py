@@ -93,18 +93,22 @@ class ShownRows:
         if created:
             stored = await connection.fetch(statement("event_recipients"), created)
             recipients = {record["id"]: record["recipient"] for record in stored}
-        of_notifications = [row for row in rows if row.claim is not None]
-        if not of_notifications:
-            return cls({}, recipients)
-        found = await connection.fetch(
-            statement("events_notifications"),
-            [row.id for row in of_notifications],
-            [row.claim for row in of_notifications],
-            [row.type in _OF_ATTEMPTS for row in of_notifications],
-            [_end_status(row.type) for row in of_notifications],
-            [row.type in _OF_RECEIPTS for row in of_notifications],
-        )
-        return cls({of_notifications[record["number"] - 1]: record for record in found}, recipients)
+        by_type: dict[str, list[EventRow]] = {}
+        for row in rows:
+            if row.claim is not None:
+                by_type.setdefault(row.type, []).append(row)
+        found: dict[EventRow, Record] = {}
+        for type_, of_type in by_type.items():
+            records = await connection.fetch(
+                statement("events_notifications"),
+                [row.id for row in of_type],
+                [row.claim for row in of_type],
+                type_ in _OF_ATTEMPTS,
+                _end_status(type_),
+                type_ in _OF_RECEIPTS,
+            )
+            found |= {of_type[record["number"] - 1]: record for record in records}
+        return cls(found, recipients)
 
     def event(self, row: EventRow) -> Event | None:
         """Return the event of a row; None if its notification was not read, or is dropped."""

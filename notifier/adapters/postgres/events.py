@@ -57,6 +57,10 @@ class _State(NamedTuple):
         """The cursor of a reader that has seen nothing."""
         return EventCursor(self.seen.epoch, self.seen.at, 0)
 
+    def keeps(self, cursor: EventCursor) -> bool:
+        """Whether this is the history of a cursor, and no event after it was dropped."""
+        return cursor.epoch == self.seen.epoch and cursor.at >= self.kept_from
+
 
 class PostgresEvents:
     """Implements ports.events.EventReader."""
@@ -83,6 +87,11 @@ class PostgresEvents:
         )
         return bounded(cursor, state.start)
 
+    async def is_kept(self, cursor: EventCursor) -> bool:
+        async with self._connection.acquire() as connection:
+            state = await _state(connection)
+        return state.keeps(cursor) and cursor.beyond <= state.seen.beyond
+
     async def read(
         self,
         cursor: EventCursor,
@@ -94,7 +103,7 @@ class PostgresEvents:
         bound = limit if selection is None else max(limit, MAX_EXAMINED)
         async with self._connection.acquire() as connection:
             state = await _state(connection)
-            if cursor.epoch != state.seen.epoch or cursor.at < state.kept_from:
+            if not state.keeps(cursor):
                 return CursorGone()
             read = await _read(connection, cursor, until)
             if cursor.beyond > read.present.beyond:  # of a time that a restore has undone

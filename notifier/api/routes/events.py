@@ -100,8 +100,8 @@ class EventRoutes:
         async with deadline(self._deadline_s):
             if isinstance(cursor, datetime):
                 cursor = await reader.since(cursor)
-            if cursor is not None:
-                await _read(reader, cursor, 1, selection)  # it may be gone
+            if cursor is not None and not await reader.is_kept(cursor):
+                raise _gone()
         return EventStream(
             feed=feed,
             reader=reader,
@@ -156,9 +156,13 @@ async def _read(
 ) -> events.EventPage:
     page = await reader.read(cursor, limit, selection)
     if isinstance(page, CursorGone):
-        detail = "Events after this cursor may have been dropped, or Postgres was restored."
-        raise RequestRefused(ProblemType.CURSOR_GONE.problem(detail))
+        raise _gone()
     return page
+
+
+def _gone() -> RequestRefused:
+    detail = "Events after this cursor may have been dropped, or Postgres was restored."
+    return RequestRefused(ProblemType.CURSOR_GONE.problem(detail))
 
 
 def _accepted(request: Request[Any, Any, Any]) -> str:
