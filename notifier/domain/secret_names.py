@@ -7,7 +7,9 @@ from typing import Final
 
 URL_NAMES: Final = frozenset({"url", "proxy"})
 """Settings whose value is a URL. A password or a key may be part of it."""
-_SECRET_NAME: Final = re.compile(r"(?:^|_)(?:username|password|token|secret|api_?key|secret_key)$")
+_SECRET_NAME: Final = re.compile(
+    r"(?:^|_)(?:username|password|token|secret|api_?key|secret_key|service_account)$"
+)
 
 _API_KEY: Final = ("client", "key")
 """The other settings of this name are files."""

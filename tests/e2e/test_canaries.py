@@ -100,7 +100,7 @@ def system(
         "providers.twilio.url": f"http://127.0.0.1:{echo.port}/",
         "providers.twilio.username": "AC1",
         "providers.twilio.password": TOKEN,
-        "providers.fcm.headers.authorization": f"Bearer {HEADER}",
+        "providers.twilio.headers.x-secret": f"Bearer {HEADER}",
     }
     with running_system(system_folder, urls(database, vhost_url) | settings) as system:
         yield system

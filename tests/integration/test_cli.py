@@ -247,11 +247,11 @@ class TestSettings:
         done = cli.run(
             "check-config",
             NOTIFIER_PROVIDERS__SMTP__PORT="25",
-            NOTIFIER_PROVIDERS__FCM__HEADERS__AUTHORIZATION="hunter2",
+            NOTIFIER_PROVIDERS__TWILIO__HEADERS__AUTHORIZATION="hunter2",
         )
         assert "providers.smtp.port = 25  # NOTIFIER_PROVIDERS__SMTP__PORT" in done.stdout
         assert 'providers.smtp.security = "none"  # default' in done.stdout
-        assert 'providers.fcm.headers.authorization = "***"' in done.stdout
+        assert 'providers.twilio.headers.authorization = "***"' in done.stdout
 
     def test_check_config_prints_json(self, cli: Cli) -> None:
         rows = json.loads(cli.run("check-config", "--json").stdout)

@@ -320,7 +320,7 @@ class TestCommand:
                     "NOTIFIER_PROVIDERS__SMTP__PASSWORD": PASSWORD,
                     "NOTIFIER_PROVIDERS__TWILIO__URL": f"http://127.0.0.1:{free_port()}/{PASSWORD}",
                     "NOTIFIER_PROVIDERS__FCM__URL": f"http://u:{PASSWORD}@127.0.0.1:{free_port()}/",
-                    "NOTIFIER_PROVIDERS__FCM__HEADERS__AUTHORIZATION": PASSWORD,
+                    "NOTIFIER_PROVIDERS__TWILIO__HEADERS__AUTHORIZATION": PASSWORD,
                 },
                 tmp_path,
                 *words,
@@ -406,11 +406,11 @@ class TestPostgres:
                     "NOTIFIER_DATABASE_URL": f"postgresql://u@{at}/d?sslmode=disable",
                     "NOTIFIER_BROKER_URL": f"amqp://u:p@{at}/v",
                     "NOTIFIER_PROVIDERS__SMTP__PORT": at.partition(":")[2],
-                    "NOTIFIER_PROVIDERS__FCM__URL": f"https://{at}/",
+                    "NOTIFIER_PROVIDERS__TWILIO__URL": f"https://{at}/",
                 },
                 tmp_path,
             )
-        for name in ("postgres", "rabbitmq", "provider smtp", "provider fcm"):
+        for name in ("postgres", "rabbitmq", "provider smtp", "provider twilio"):
             assert found[name].status is CheckStatus.WRONG
             assert found[name].finding.endswith("no answer within 5 s"), name
         assert not_checked(found) == POSTGRES_CHECKS | RABBITMQ_CHECKS
@@ -1205,8 +1205,8 @@ class TestProviders:
     async def test_a_host_that_depends_on_the_notification_is_not_connected_to(
         self, environ: dict[str, str], tmp_path: Path, url: str
     ) -> None:
-        environ["NOTIFIER_PROVIDERS__FCM__URL"] = url
-        found = (await examined(environ, tmp_path))["provider fcm"]
+        environ["NOTIFIER_PROVIDERS__TWILIO__URL"] = url
+        found = (await examined(environ, tmp_path))["provider twilio"]
         assert found.status is CheckStatus.OK
         assert "each notification" in found.finding
 

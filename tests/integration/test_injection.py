@@ -10,9 +10,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from notifier.adapters.providers.fcm.settings import FcmSettings
 from notifier.adapters.providers.http.request import Templates, Unrenderable
 from notifier.adapters.providers.http.settings import HttpSettings
-from notifier.adapters.providers.sandboxed import fcm, twilio
+from notifier.adapters.providers.sandboxed import twilio
 from notifier.adapters.providers.smtp.provider import open_smtp
 from notifier.adapters.providers.smtp.settings import SmtpSettings
 from notifier.domain.notification import QueueKey
@@ -59,7 +60,7 @@ def bodies_with(text: str) -> tuple[bytes, bytes]:
     """Return an SMS form and a push document with this text as recipient and content."""
     sent = envelope({"subject": text, "body": text, "data": {text: text}}, text)
     form = Templates("sms", twilio("https://api.example.com/", account="A")).render(sent)
-    document = Templates("push", fcm("https://fcm.example.com", project="p")).render(sent)
+    document = Templates("push", FcmSettings().requests("p")).render(sent)
     return form.body or b"", document.body or b""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from notifier.adapters.providers.http.signing import SIGN_TIMEOUT_S
 from notifier.domain.liveness import (
     BEAT_INTERVAL_S,
     BEAT_TIMEOUT_S,
@@ -21,6 +22,10 @@ CLOCK_MARGIN_S = 1.0
 
 def test_a_process_stops_to_begin_calls_before_others_count_it_as_dead() -> None:
     assert STALE_AFTER_S + CLOCK_MARGIN_S < DEAD_AFTER_S
+
+
+def test_a_send_is_signed_before_the_others_may_count_its_worker_as_dead() -> None:
+    assert STALE_AFTER_S + SIGN_TIMEOUT_S < DEAD_AFTER_S
 
 
 def test_a_heartbeat_that_times_out_once_stops_no_calls() -> None:

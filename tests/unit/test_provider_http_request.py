@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from notifier.adapters.providers.fcm.settings import FcmSettings
 from notifier.adapters.providers.http.request import Request, Templates, Unrenderable
 from notifier.adapters.providers.http.settings import HttpSettings
-from notifier.adapters.providers.sandboxed import fcm, twilio
+from notifier.adapters.providers.sandboxed import twilio
 from notifier.domain.errors import ConfigError
 from notifier.domain.notification import NotificationId, QueueKey
 from notifier.ports.provider import Envelope
@@ -163,15 +164,17 @@ def test_the_sms_form_is_the_one_of_twilio() -> None:
     }
 
 
+FCM = FcmSettings(url="https://fcm.example.com").requests("p")
+
+
 def test_the_push_document_is_the_one_of_fcm_with_data_as_strings() -> None:
     content = {
         "subject": "S",
         "body": "B",
         "data": {"a": 1, "b": 'x"y', "c": {"d": [None]}, "e": None},
     }
-    request = rendered(fcm("https://fcm.example.com", project="p", token="t"), content, "tok")
+    request = rendered(FCM, content, "tok")
     assert str(request.url) == "https://fcm.example.com/v1/projects/p/messages:send"
-    assert request.headers["Authorization"] == "Bearer t"
     assert json.loads(body_of(request)) == {
         "message": {
             "token": "tok",
@@ -179,7 +182,7 @@ def test_the_push_document_is_the_one_of_fcm_with_data_as_strings() -> None:
             "data": {"a": "1", "b": 'x"y', "c": '{"d":[null]}', "e": ""},
         }
     }
-    bare = json.loads(body_of(rendered(fcm("https://fcm.example.com", project="p"), {}, "tok")))
+    bare = json.loads(body_of(rendered(FCM, {}, "tok")))
     assert bare["message"] == {"token": "tok", "notification": {"title": "", "body": ""}}
-    empty = rendered(fcm("https://fcm.example.com", project="p"), {"data": {}}, "tok")
+    empty = rendered(FCM, {"data": {}}, "tok")
     assert json.loads(body_of(empty))["message"]["data"] == {}

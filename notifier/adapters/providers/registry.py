@@ -15,6 +15,8 @@ from contextlib import (
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from notifier.adapters.providers.fcm.provider import check_fcm, open_fcm
+from notifier.adapters.providers.fcm.settings import NO_PROJECT, FcmSettings
 from notifier.adapters.providers.http.checkup import address_of, check_http
 from notifier.adapters.providers.http.provider import open_http
 from notifier.adapters.providers.http.request import Templates
@@ -73,6 +75,9 @@ _SMTP: Final[ProviderType[SmtpSettings]] = ProviderType(
 _HTTP: Final[ProviderType[HttpSettings]] = ProviderType(
     HttpSettings, open_http, check_http, signed_receipts
 )
+_FCM: Final[ProviderType[FcmSettings]] = ProviderType(
+    FcmSettings, open_fcm, check_fcm, signed_receipts
+)
 _SANDBOX: Final[ProviderType[SandboxInWorkerSettings]] = ProviderType(
     SandboxInWorkerSettings, open_sandbox_in_worker, check_sandbox_in_worker, signed_receipts
 )
@@ -80,7 +85,7 @@ _INBOX: Final[ProviderType[InboxSettings]] = ProviderType(
     InboxSettings, open_inbox, check_inbox, no_receipts
 )
 
-_ROWS: Final[tuple[ProviderType[Any], ...]] = (_SMTP, _HTTP, _SANDBOX, _INBOX)
+_ROWS: Final[tuple[ProviderType[Any], ...]] = (_SMTP, _HTTP, _FCM, _SANDBOX, _INBOX)
 _BY_TAG: Final[Mapping[str, ProviderType[Any]]] = {_tag(row.settings): row for row in _ROWS}
 PROVIDER_TYPES: Final[Mapping[str, type[ProviderSettings]]] = {
     tag: row.settings for tag, row in _BY_TAG.items()
@@ -118,7 +123,7 @@ def provider_host(settings: ProviderSettings) -> str:
     match settings:
         case SmtpSettings():
             return f"{settings.host}:{settings.port}"
-        case HttpSettings() if address := address_of(settings.url):
+        case HttpSettings() | FcmSettings() if address := address_of(settings.url):
             return f"{address.host}:{address.port}"
         case SandboxInWorkerSettings():
             return "the worker itself, which delivers nothing"
@@ -147,6 +152,9 @@ def check_recipient(name: str, settings: ProviderSettings, recipient: str) -> No
         case HttpSettings():
             with _key_in_text():
                 Templates(name, settings).check_json(recipient)
+        case FcmSettings():
+            with _key_in_text():
+                Templates(name, settings.requests(NO_PROJECT)).check_json(recipient)
         case _:
             pass
 

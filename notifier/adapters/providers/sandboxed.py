@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
+from notifier.adapters.providers.fcm.settings import FcmSettings
 from notifier.adapters.providers.http.settings import HttpSettings
 from notifier.adapters.providers.settings import ProviderSettings
 from notifier.adapters.providers.smtp.settings import SmtpSettings
-
-_FCM_MESSAGE = """{"message": {
-  "token": {{ recipient|tojson }},
-  "notification": {
-    "title": {{ content.subject|default('')|tojson }},
-    "body": {{ content.body|default('')|tojson }}
-  }{% if content.data is defined %},
-  "data": { {%- for key, value in content.data|items -%}
-    {{ key|string|tojson }}: {{
-      ('' if value is none else value if value is string else value|tojson)|tojson }}
-    {%- if not loop.last %}, {% endif -%}
-  {%- endfor -%} }{% endif %}
-}}"""
 
 
 def sandbox_providers(http_url: str, smtp_host: str, smtp_port: int) -> dict[str, ProviderSettings]:
@@ -25,7 +13,7 @@ def sandbox_providers(http_url: str, smtp_host: str, smtp_port: int) -> dict[str
     return {
         "smtp": SmtpSettings(host=smtp_host, port=smtp_port, max_connections=128),
         "twilio": twilio(http_url, account="ACsandbox"),
-        "fcm": fcm(http_url, project="sandbox"),
+        "fcm": FcmSettings(url=http_url, max_connections=128),
     }
 
 
@@ -54,23 +42,6 @@ def twilio(
             "21611": "throttled",  # too many messages wait for our number
             "21614": "gone",  # the number cannot receive messages
             "21659": "misconfigured",  # our number is not of this account
-        },
-        max_connections=128,
-    )
-
-
-def fcm(url: str, *, project: str, token: str = "") -> HttpSettings:
-    """Push over FCM's HTTP v1 API. Error codes: FcmError in the FCM v1 reference."""
-    return HttpSettings(
-        url=f"{url.rstrip('/')}/v1/projects/{project}/messages:send",
-        headers={"Authorization": f"Bearer {token}"} if token else {},
-        json=_FCM_MESSAGE,
-        reference="name",
-        error_code=("error.details.*.errorCode", "error.status"),
-        answers={
-            "UNREGISTERED": "gone",
-            "QUOTA_EXCEEDED": "throttled",
-            "SENDER_ID_MISMATCH": "refused",
         },
         max_connections=128,
     )

@@ -5,8 +5,9 @@ One `send` never writes a whole request twice, and does not follow redirects.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,9 +19,10 @@ from notifier.adapters.providers.http.failures import failure_outcome, may_repea
 from notifier.adapters.providers.http.request import Request, Templates, Unrenderable
 from notifier.adapters.providers.http.responses import body_text, retry_after, values_at
 from notifier.adapters.providers.http.settings import HttpSettings
+from notifier.adapters.providers.http.signing import SIGN_TIMEOUT_S, NotSigned, Signer
 from notifier.adapters.providers.http.transport import Answer, Failure, HttpClient, open_client
 from notifier.adapters.providers.verdict import outcome, unsendable
-from notifier.domain.outcome import Outcome
+from notifier.domain.outcome import TIMEOUT, Misconfigured, Outcome, Unavailable
 from notifier.ports.provider import Envelope
 
 MASK: Final = "***"
@@ -28,15 +30,18 @@ MIN_SECRET_LENGTH: Final = 6
 """Characters. A shorter secret is easily guessed, and masking it would hide much innocent text."""
 FILE_COPIES: Final = 6
 _REDIRECTS: Final = range(300, 400)
+_UNSIGNED: Final[Mapping[str, str]] = {}
 
 
 @asynccontextmanager
-async def open_http(name: str, settings: HttpSettings) -> AsyncIterator[HttpProvider]:
+async def open_http(
+    name: str, settings: HttpSettings, signer: Signer | None = None
+) -> AsyncIterator[HttpProvider]:
     """An HTTP provider; it connects at the first send. Raises ConfigError for unusable settings."""
     templates, table = Templates(name, settings), AnswerTable(name, settings)
     check_connecting(name, settings)
     async with open_client(name, settings) as client:
-        yield HttpProvider(name, settings, templates, table, client)
+        yield HttpProvider(name, settings, templates, table, client, signer)
 
 
 class HttpProvider:
@@ -49,12 +54,14 @@ class HttpProvider:
         templates: Templates,
         table: AnswerTable,
         client: HttpClient,
+        signer: Signer | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
         self._templates = templates
         self._table = table
         self._client = client
+        self._signer = signer
         self._secrets = _secrets_of(settings)
 
     @property
@@ -73,10 +80,35 @@ class HttpProvider:
             request = self._templates.render(envelope)
         except Unrenderable as error:
             return unsendable("template", str(error))
+        if self._signer is not None:
+            return await self._send_signed(self._signer, request, envelope.recipient)
+        return await self._send(request, envelope.recipient)
+
+    async def _send_signed(self, signer: Signer, request: Request, recipient: str) -> Outcome:
+        """Send, and once more if what signed the request was refused and there may be newer."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + SIGN_TIMEOUT_S
+        try:
+            headers = await _headers(signer, request, deadline)
+            outcome = await self._send(request, recipient, headers)
+            if not isinstance(outcome, Misconfigured) or not outcome.is_credentials:
+                return outcome
+            if not signer.drop_refused(headers, outcome.code) or clock() >= deadline:
+                return outcome
+            headers = await _headers(signer, request, deadline)
+        except NotSigned as error:
+            return error.outcome
+        return await self._send(request, recipient, headers)
+
+    async def _send(
+        self, request: Request, recipient: str, signed: Mapping[str, str] = _UNSIGNED
+    ) -> Outcome:
+        if signed:
+            request = Request(request.url, {**request.headers, **signed}, request.body)
         result = await self._result(request)
         if isinstance(result, Failure):
             return failure_outcome(result)
-        return self._outcome(result, envelope.recipient)
+        return self._outcome(result, recipient, signed)
 
     async def _result(self, request: Request) -> Answer | Failure:
         """Send the request, again if a kept connection broke before the whole was written."""
@@ -87,7 +119,7 @@ class HttpProvider:
             )
         return result
 
-    def _outcome(self, answer: Answer, recipient: str) -> Outcome:
+    def _outcome(self, answer: Answer, recipient: str, signed: Mapping[str, str]) -> Outcome:
         decision = self._table.decide(answer, recipient)
         if decision.verdict == "accepted":
             path = self._settings.reference
@@ -99,7 +131,7 @@ class HttpProvider:
         return outcome(
             decision.verdict,
             decision.code,
-            self._detail(answer),
+            self._detail(answer, signed),
             after=self._after(answer),
             http_status=answer.status,
         )
@@ -115,7 +147,7 @@ class HttpProvider:
             limit=timedelta(seconds=self._settings.retry_after_max_s),
         )
 
-    def _detail(self, answer: Answer) -> str:
+    def _detail(self, answer: Answer, signed: Mapping[str, str]) -> str:
         """The body as text, or where a redirect leads to.
 
         Without our credentials, which a page that echoes requests contains.
@@ -123,9 +155,23 @@ class HttpProvider:
         text = body_text(answer.body)
         if answer.status in _REDIRECTS and (location := answer.header("Location")):
             text = f"redirects to {_site(location)} {text}"
-        for secret in self._secrets:
+        for secret in (*map(_last_word, signed.values()), *self._secrets):
             text = text.replace(secret, MASK)
         return text
+
+
+async def _headers(signer: Signer, request: Request, deadline: float) -> Mapping[str, str]:
+    """Have a request signed before a time of the loop's clock. Raises NotSigned."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await signer.headers(request)
+    except TimeoutError as error:
+        detail = f"not signed within {SIGN_TIMEOUT_S:g} s"
+        raise NotSigned(Unavailable(code=TIMEOUT, detail=detail)) from error
+
+
+def _last_word(value: str) -> str:
+    return value.rpartition(" ")[2]
 
 
 def _site(location: str) -> str:
@@ -143,7 +189,7 @@ def _secrets_of(settings: HttpSettings) -> tuple[str, ...]:
     A header that is a template depends on the notification and counts as no secret.
     """
     fixed = [value for value in settings.headers.values() if "{{" not in value]
-    words = [word for value in fixed for word in (value, value.rpartition(" ")[2])]
+    words = [word for value in fixed for word in (value, _last_word(value))]
     basic = base64.b64encode(f"{settings.username}:{settings.password}".encode()).decode()
     secrets = {
         settings.password,

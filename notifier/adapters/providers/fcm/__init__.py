@@ -1,0 +1,1 @@
+"""Push over the HTTP v1 API of Firebase Cloud Messaging (FCM)."""
