@@ -332,9 +332,7 @@ async def test_a_key_that_was_replaced_in_its_file_works_without_a_restart() -> 
 
 
 @pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row.code)
-async def test_each_error_code_means_what_the_table_says(
-    row: FcmAnswer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_each_error_code_means_what_the_table_says(row: FcmAnswer) -> None:
     verdicts = {"gone": "refused", "credentials": "misconfigured"}
     async with open_google(fault=row) as google, open_fcm("push", google.settings()) as push:
         outcome = await push.send(message())

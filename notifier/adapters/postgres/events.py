@@ -58,8 +58,16 @@ class _State(NamedTuple):
         return EventCursor(self.seen.epoch, self.seen.at, 0)
 
     def keeps(self, cursor: EventCursor) -> bool:
-        """Whether this is the history of a cursor, and no event after it was dropped."""
-        return cursor.epoch == self.seen.epoch and cursor.at >= self.kept_from
+        """Whether all events after a cursor can be read.
+
+        Not if some were dropped, or if it is of another history or of a time that a restore has
+        undone.
+        """
+        return (
+            cursor.epoch == self.seen.epoch
+            and cursor.at >= self.kept_from
+            and cursor.beyond <= self.seen.beyond
+        )
 
 
 class PostgresEvents:
@@ -90,7 +98,7 @@ class PostgresEvents:
     async def is_kept(self, cursor: EventCursor) -> bool:
         async with self._connection.acquire() as connection:
             state = await _state(connection)
-        return state.keeps(cursor) and cursor.beyond <= state.seen.beyond
+        return state.keeps(cursor)
 
     async def read(
         self,
@@ -106,8 +114,6 @@ class PostgresEvents:
             if not state.keeps(cursor):
                 return CursorGone()
             read = await _read(connection, cursor, until)
-            if cursor.beyond > read.present.beyond:  # of a time that a restore has undone
-                return CursorGone()
             rows = list(islice(read.rows(), bound + 1))
             examined = rows[:bound]
             shown = await ShownRows.read(

@@ -34,8 +34,8 @@ class StreamQueue(Generic[Item]):
     async def take(self, timeout_s: float) -> Sequence[Item]:
         """Return what is queued, once there is something or after the time-out.
 
-        What is queued in the moment of the time-out is returned, too: whoever gets nothing may say
-        that there was nothing.
+        What is queued at the moment of the time-out is returned, too. A stream that gets nothing
+        tells its reader that there was nothing.
         """
         if not self._queued and not self.closed.is_set():
             self._has_more.clear()

@@ -30,6 +30,6 @@ class Signer(Protocol):
     def drop_refused(self, headers: Mapping[str, str], code: str) -> bool:
         """Forget what signed a request that was refused with a code.
 
-        Returns whether it can help to sign it anew and send it once more.
+        Returns whether the request may succeed if it is signed again.
         """
         ...
